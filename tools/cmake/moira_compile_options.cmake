@@ -1,0 +1,33 @@
+# One place for language level, warnings and sanitizers. MOIRA_SANITIZE: "", "address,undefined" or "thread".
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+set(MOIRA_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize=")
+
+add_library(moira_options INTERFACE)
+target_include_directories(moira_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+target_compile_options(moira_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+# Asio decides per translation unit, by include order, whether aligned allocation exists; units that disagree mix
+# allocators. Everybody says no.
+target_compile_definitions(moira_options INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_DISABLE_STD_ALIGNED_ALLOC)
+# Contraction would let the compiler choose where to round: row-exact kernels write fma where they mean it.
+target_compile_options(moira_options INTERFACE -ffp-contract=off)
+
+if(MOIRA_SANITIZE)
+  add_compile_options(-fsanitize=${MOIRA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  if(MOIRA_SANITIZE MATCHES "undefined")
+    # CAF's headers bind references through null handles on purpose.
+    add_compile_options(-fno-sanitize=null)
+  endif()
+  add_link_options(-fsanitize=${MOIRA_SANITIZE})
+endif()

@@ -1,0 +1,118 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/base/ids.hpp"
+#include "core/experts/eviction_policy.hpp"
+#include "core/experts/slab_source.hpp"
+#include "plugins/moira_plugin.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// How many experts the model has and what fits. All numbers are known before anything is allocated.
+struct expert_store_options {
+    std::int32_t layers = 0;    ///< all layers of the model; dense ones simply never ask
+    std::int32_t experts = 0;   ///< routed experts per layer
+    std::int32_t top_k = 0;
+    std::int32_t moe_layers = 0;
+    std::uint64_t slab_bytes = 0;      ///< packed bytes of one expert
+    std::uint64_t slab_alignment = 64;
+    std::uint64_t budget_bytes = 0;    ///< fast memory for slots; below top_k slots: refused
+    std::uint32_t layout_id = 0;       ///< of packed slabs, for the table's entries
+    std::uint32_t loader_threads = 2;  ///< reads in flight; queue depth beyond 2-4 only adds latency
+};
+
+/// Counters since the start. They say what happened. hits + demand_loads = experts acquired.
+struct expert_store_statistics {
+    std::uint64_t budget_bytes = 0, slots = 0, resident = 0, slots_floor = 0;
+    std::uint64_t hits = 0, demand_loads = 0, demand_bytes = 0, evictions = 0, waves = 0;
+    std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted_bytes = 0;
+    std::uint64_t load_failures = 0, load_retries = 0;
+    double stall_s = 0;      ///< time that acquirers waited for loads
+    bool bypass = false;     ///< below the floor: most-recently-used eviction, see eviction_policy
+    double hit_rate() const noexcept;
+};
+
+class expert_store;
+
+/// The experts of one wave: pinned from acquire to destruction, so that nothing evicts what a kernel reads. Move-only;
+/// may be destroyed on any thread. Borrows the store.
+class expert_lease {
+public:
+    expert_lease() = default;
+    expert_lease(expert_lease&&) noexcept;
+    expert_lease& operator=(expert_lease&&) noexcept;
+    ~expert_lease();
+
+    /// The experts of the wave, in the order asked; ready() ones may be computed now.
+    std::span<const std::int32_t> experts() const noexcept;
+
+    /// Experts whose slabs were resident when the wave was acquired.
+    std::span<const std::int32_t> resident() const noexcept;
+
+    /// The ones that had to be loaded.
+    std::span<const std::int32_t> missing() const noexcept;
+
+    /// Generation to expect in the entry of `expert`; precondition: part of this wave.
+    std::uint32_t generation(std::int32_t expert) const noexcept;
+
+    /// Blocks until every missing expert has arrived; the caller helps with loads that nobody has started yet. Errors:
+    /// io_error, corrupt_file: the first failed load of this wave; the failed expert is not resident afterwards and a
+    /// later acquire tries again.
+    result<void> wait();
+
+private:
+    friend class expert_store;
+    struct impl;
+    explicit expert_lease(std::unique_ptr<impl> parts);
+    std::unique_ptr<impl> impl_;
+};
+
+/// Routed experts in fast memory: slots in one arena under a budget, loaded on demand, evicted by policy. One lock, not
+/// an actor: the layer loop calls it once per wave, hints and statistics come from other threads.
+///
+/// Pin protocol: acquire() pins the whole wave before its first load starts; pins end with the lease. A pinned slot is
+/// never evicted; a slot being loaded is pinned. Experts of the wave that are resident count as hits.
+class expert_store {
+public:
+    /// Allocates the arena (through `source.device memory` on accelerators; host memory here). `source` outlives the
+    /// store. Errors: budget_too_small (with the arithmetic: slots needed, bytes needed), out_of_memory.
+    static result<std::unique_ptr<expert_store>> create(const expert_store_options& options, slab_source& source,
+                                                        std::unique_ptr<eviction_policy> policy);
+
+    ~expert_store();
+    expert_store(const expert_store&) = delete;
+    expert_store& operator=(const expert_store&) = delete;
+
+    /// Pins `experts` of `layer` (distinct, at most slots() of them) and starts loading the missing ones. Never waits
+    /// for I/O; may wait for pins of another thread's wave to end. Errors: invalid_argument (more than slots()).
+    result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts);
+
+    /// Most experts that one wave may hold.
+    std::int32_t wave_experts_max() const noexcept;
+
+    /// The device-side table of a layer: [experts] entries, kept up to date under the store's lock. An entry changes
+    /// only while its expert is not pinned, so a kernel that holds a lease reads stable entries of its own wave.
+    const moira_expert_entry* table(std::int32_t layer) const noexcept;
+
+    /// Changes the budget while running; slots above the new bound are given up as their pins end. Errors:
+    /// budget_too_small.
+    result<void> resize(std::uint64_t budget_bytes);
+
+    expert_store_statistics statistics() const;
+
+    /// Sentences for the log at start: below the floor, bypass, ...
+    std::vector<std::string> notices() const;
+
+private:
+    struct impl;
+    explicit expert_store(std::unique_ptr<impl> parts);
+    std::unique_ptr<impl> impl_;
+};
+
+}  // namespace moira

@@ -1,0 +1,99 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/model/model_shape.hpp"
+#include "core/model/safetensors.hpp"
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace moira {
+
+/// A Hugging Face folder on disk: config, headers of every shard, open files. Nothing of the weights is read until asked.
+/// Immutable after opening; reads are thread-safe (pread).
+class checkpoint {
+public:
+    /// Reads config.json, generation_config.json (when there) and the headers of model.safetensors or of the shards
+    /// that model.safetensors.index.json names. Errors: not_found, io_error, corrupt_file, unsupported (architecture),
+    /// invalid_config (impossible or absurd dimensions, a tensor that is missing or has another shape: named).
+    static result<checkpoint> open(const std::filesystem::path& folder);
+
+    checkpoint(checkpoint&&) noexcept;
+    checkpoint& operator=(checkpoint&&) noexcept;
+    ~checkpoint();
+
+    const std::filesystem::path& folder() const noexcept;
+    const model_shape& shape() const noexcept;
+    const std::vector<std::filesystem::path>& files() const noexcept;
+    int file_descriptor(std::uint32_t file) const noexcept;  ///< read-only, owned here
+    std::uint64_t file_bytes(std::uint32_t file) const noexcept;
+    std::uint64_t tensor_bytes_total() const noexcept;
+
+    const tensor_location* find(std::string_view name) const noexcept;
+
+    /// Things worth saying that are not errors: a declared MTP layer that is not there, tensors that nobody reads.
+    const std::vector<std::string>& notices() const noexcept;
+
+    /// Reads a whole tensor's bytes into `into` (exactly its size). Errors: io_error (names file and tensor).
+    result<void> read(const tensor_location& tensor, std::span<std::byte> into) const;
+
+private:
+    struct impl;
+    explicit checkpoint(std::unique_ptr<impl> parts);
+    std::unique_ptr<impl> impl_;
+};
+
+/// Names of the tensors of one layer in the checkpoint's own spelling; empty where the layer has none.
+struct attention_weight_names {
+    // GQA
+    std::string q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm;
+    // MLA
+    std::string q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b, q_a_bias, kv_a_bias;
+    std::string o, o_bias;
+};
+
+struct ffn_weight_names {
+    std::string gate, up, down;
+};
+
+/// Where the model keeps what: one function per architecture fills it (core/model/architectures/).
+struct layer_weight_names {
+    std::string input_norm, post_attention_norm;
+    attention_weight_names attention;
+    ffn_weight_names dense;   ///< layers without experts
+    std::string router, router_bias;
+    ffn_weight_names shared;
+    std::vector<ffn_weight_names> experts;  ///< [experts]
+};
+
+struct model_weight_names {
+    std::string embedding, final_norm, head;
+    std::vector<layer_weight_names> layers;
+};
+
+/// The names for a shape that check_shape accepted.
+model_weight_names weight_names(const model_shape& shape);
+
+/// Numbers of `moira inspect`, from headers only.
+struct checkpoint_summary {
+    std::string architecture;
+    std::int32_t layers = 0, experts = 0, top_k = 0;
+    std::uint64_t bytes_total = 0, bytes_per_expert = 0, bytes_dense = 0, bytes_active_per_token = 0;
+    std::map<std::string, std::uint64_t> bytes_by_type;  ///< "BF16" -> bytes
+};
+checkpoint_summary summarize(const checkpoint& model);
+
+/// Reads config.json (text) of any supported architecture, in the Hub's spelling and in transformers 5's. Errors:
+/// invalid_config (key, found, expected), unsupported. `generation_config` may be empty.
+result<model_shape> read_model_config(std::string_view config_json, std::string_view generation_config_json,
+                                      std::string_view name);
+
+/// Bounds on dimensions: what is larger is absurd, not big. Errors: invalid_config.
+result<void> check_shape(const model_shape& shape);
+
+}  // namespace moira

@@ -1,0 +1,54 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/base/ids.hpp"
+#include "core/sample/sampler.hpp"
+#include "plugins/moira_plugin.h"
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace moira {
+
+/// A row whose logits are wanted and the token to be sampled from them.
+struct sample_request {
+    request_id request;
+    std::int32_t row = 0;             ///< of the step
+    std::int64_t position = 0;        ///< absolute position of the token to be sampled
+    sampling_parameters sampling;
+    std::vector<token_id> history;    ///< for the repetition penalty; empty when it is 1
+    logits_hash hash;                 ///< state before this token
+};
+
+/// One forward of a batch: immutable, shared between the batcher and the stream. Arrays have one entry per row and are
+/// laid out as kernels read them. Rows of one sequence are consecutive and ascend in position.
+struct step_plan {
+    std::uint64_t number = 0;
+    std::vector<token_id> tokens;
+    std::vector<std::int32_t> positions;
+    std::vector<std::int32_t> slots;  ///< token slot in the KV pool: page * page_tokens + position % page_tokens
+    std::vector<moira_attention_row> attention_rows;
+    std::vector<std::int32_t> page_table;  ///< pages of all sequences, one after another
+    std::vector<sample_request> samples;
+    std::int32_t sequences = 0;
+
+    std::int32_t rows() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
+};
+
+struct sampled_token {
+    request_id request;
+    token_id token = 0;
+    logits_hash hash;  ///< state with this token's row
+};
+
+/// What the stream answers. With `failure` set, no token of the step counts.
+struct step_result {
+    std::uint64_t number = 0;
+    std::vector<sampled_token> samples;
+    std::optional<error> failure;
+    double compute_s = 0;  ///< inside the forward pass and sampling
+    double stall_s = 0;    ///< of that: waiting for experts
+};
+
+}  // namespace moira

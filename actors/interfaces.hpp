@@ -1,0 +1,63 @@
+#pragma once
+
+#include "actors/messages.hpp"
+
+namespace moira {
+
+/// The map of the system: one typed handle per actor, in the order in which a request passes.
+
+/// Validates and tokenises requests; knows how many are open and refuses beyond its bounds.
+using intake_actor = caf::typed_actor<
+    // Check this input, tokenise it and pass it on; every later event of `tag` goes to the sink, refusals included.
+    caf::reacts_to<submit_atom, std::uint64_t, generation_input_ptr, sink_actor>,
+    // Stop the sink's request with this tag; it still gets its final event.
+    caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
+    // A finished tokenisation came back from the worker.
+    caf::reacts_to<admit_atom, admitted_request_ptr>,
+    // Take nothing new from now on; answer when the last open request has ended.
+    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
+
+/// Owns waiting and running sequences; turns them into steps and step results into text.
+using batcher_actor = caf::typed_actor<
+    // Queue this request; its sink hears of it from now on.
+    caf::reacts_to<admit_atom, admitted_request_ptr>,
+    // Stop the sink's request with this tag.
+    caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
+    // The step in flight is done: emit tokens, plan the next step.
+    caf::reacts_to<advance_atom, step_result_ptr>,
+    // Give up to this many running sequences' pages back and recompute them (tests, memory pressure).
+    caf::reacts_to<preempt_atom, std::int32_t>,
+    // Look for deadlines that passed while nothing ran.
+    caf::reacts_to<tick_atom>,
+    // Answer when nothing waits or runs any more.
+    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
+
+/// Runs one step at a time on the device: forward pass, then sampling.
+using execution_stream_actor = caf::typed_actor<
+    // Run this plan and tell the batcher.
+    caf::reacts_to<run_step_atom, step_plan_ptr, batcher_actor>>;
+
+/// Policy and statistics of the expert store; the store itself is a table with one lock, not a mailbox.
+using expert_cache_actor = caf::typed_actor<
+    // Change the budget in bytes while running.
+    caf::replies_to<resize_atom, std::uint64_t>::with<caf::unit_t>,
+    caf::replies_to<stats_atom>::with<expert_statistics_ptr>>;
+
+/// Speaks the line protocol with TCP clients; a sink towards the runtime.
+using tcp_gateway_actor = caf::typed_actor<
+    // News of running requests.
+    caf::reacts_to<output_batch_ptr>,
+    // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
+    caf::replies_to<listen_atom, std::string>::with<std::string>,
+    // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
+    caf::replies_to<drain_atom>::with<caf::unit_t>>;
+
+/// Spawns the parts, watches them, and ends the runtime in order.
+using supervisor_actor = caf::typed_actor<
+    // Drain gateways, then intake, then the batcher; answer when all is still.
+    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
+
+}  // namespace moira

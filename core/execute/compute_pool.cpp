@@ -1,0 +1,209 @@
+#include "core/execute/compute_pool.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <mutex>
+#include <pthread.h>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace moira {
+namespace {
+
+/// Members and flags that different threads write lie on lines of their own.
+constexpr std::size_t cache_line_bytes = 64;
+
+/// More members than any machine this runs on has cores: a bound for a setting gone wrong.
+constexpr std::uint32_t threads_max = 1024;
+
+/// About 15 us on Zen 4 and 40 us on Skylake: longer than members of one op usually drift apart.
+constexpr int wait_pauses_max = 1000;
+
+/// After the pauses somebody else probably holds the core: let it run, then sleep.
+constexpr int wait_yields_max = 16;
+
+/// Between two looks at the clock.
+constexpr int pauses_per_clock_read = 64;
+
+void pause() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+/// Waits until `word` is no longer `old`, for an event that is expected soon. Ends in a sleep, so that members that
+/// wait never starve the one they wait for, however few cores there are.
+void wait_briefly(const std::atomic<std::uint32_t>& word, std::uint32_t old) noexcept {
+    for (int i = 0; i < wait_pauses_max; ++i) {
+        if (word.load(std::memory_order_acquire) != old)
+            return;
+        pause();
+    }
+    for (int i = 0; i < wait_yields_max; ++i) {
+        if (word.load(std::memory_order_acquire) != old)
+            return;
+        std::this_thread::yield();
+    }
+    word.wait(old, std::memory_order_acquire);
+}
+
+/// Waits for an event that may be far away: spins for `spin`, then parks.
+void wait_for_work(const std::atomic<std::uint32_t>& word, std::uint32_t old, std::chrono::microseconds spin) noexcept {
+    const auto end = std::chrono::steady_clock::now() + spin;
+    do {
+        for (int i = 0; i < pauses_per_clock_read; ++i) {
+            if (word.load(std::memory_order_acquire) != old)
+                return;
+            pause();
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    word.wait(old, std::memory_order_acquire);
+}
+
+/// What moira_team_member.team points at. The phase is the barrier's sense: it changes when the last member arrives.
+struct team {
+    alignas(cache_line_bytes) std::atomic<std::uint32_t> arrived{0};
+    alignas(cache_line_bytes) std::atomic<std::uint32_t> phase{0};
+};
+
+/// Set while this thread executes a task of any pool: a nested run stays on this thread.
+thread_local bool inside_task = false;
+
+void execute(moira_team_function function, void* argument, std::uint32_t rank, std::uint32_t size, team* shared) {
+    const moira_team_member member{rank, size, shared};
+    const bool outer = inside_task;
+    inside_task = true;
+    function(argument, &member);
+    inside_task = outer;
+}
+
+/// Blocks all signals while it lives: threads started meanwhile never run a handler, so that SIGTERM reaches the
+/// threads that wait for it.
+class signal_block {
+public:
+    signal_block() {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~signal_block() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    signal_block(const signal_block&) = delete;
+    signal_block& operator=(const signal_block&) = delete;
+
+private:
+    sigset_t before_{};
+};
+
+/// The mailbox of one thread. `assigned` counts the tasks that were given to it; only those wake it.
+struct alignas(cache_line_bytes) seat {
+    std::atomic<std::uint32_t> assigned{0};
+};
+
+} // namespace
+
+struct compute_pool::impl {
+    explicit impl(std::uint32_t wanted, std::chrono::microseconds spin_time) : seats(wanted), spin(spin_time) {}
+
+    std::vector<seat> seats; // one per member; the caller's is never used
+    std::vector<std::thread> threads;
+    const std::chrono::microseconds spin;
+
+    std::mutex turn; // one task at a time
+    // The task: written by the caller before it assigns seats, not touched again until every member is done.
+    moira_team_function function = nullptr; // null: end
+    void* argument = nullptr;
+    std::uint32_t team_size = 0;
+    team shared;
+    alignas(cache_line_bytes) std::atomic<std::uint32_t> running{0};
+
+    void work(std::uint32_t rank) {
+        std::uint32_t done = 0;
+        for (;;) {
+            wait_for_work(seats[rank].assigned, done, spin);
+            ++done;
+            if (!function)
+                return;
+            execute(function, argument, rank, team_size, &shared);
+            if (running.fetch_sub(1, std::memory_order_seq_cst) == 1)
+                running.notify_all();
+        }
+    }
+
+    void assign(std::uint32_t rank) {
+        seats[rank].assigned.fetch_add(1, std::memory_order_seq_cst);
+        seats[rank].assigned.notify_one();
+    }
+
+    void run_team(std::uint32_t size, moira_team_function task, void* task_argument) {
+        const std::scoped_lock lock(turn);
+        function = task;
+        argument = task_argument;
+        team_size = size;
+        running.store(size - 1, std::memory_order_relaxed);
+        for (std::uint32_t rank = 1; rank < size; ++rank)
+            assign(rank);
+        execute(task, task_argument, 0, size, &shared);
+        for (std::uint32_t left = running.load(std::memory_order_acquire); left != 0;
+             left = running.load(std::memory_order_acquire))
+            wait_briefly(running, left);
+    }
+};
+
+compute_pool::compute_pool(const options& wanted) {
+    const std::uint32_t asked = wanted.threads == 0 ? read_device_facts().cpu_cores : wanted.threads;
+    const std::uint32_t members = std::clamp(asked, 1u, threads_max);
+    impl_ = std::make_unique<impl>(members, std::chrono::microseconds(wanted.spin_us_max));
+    const signal_block no_signals;
+    impl_->threads.reserve(members - 1);
+    for (std::uint32_t rank = 1; rank < members; ++rank) {
+        try {
+            impl_->threads.emplace_back([parts = impl_.get(), rank] { parts->work(rank); });
+        } catch (const std::system_error&) {
+            break; // a process limit: size() tells how many there are, and results do not depend on it
+        }
+        pthread_setname_np(impl_->threads.back().native_handle(), "moira_compute");
+    }
+}
+
+compute_pool::~compute_pool() {
+    const std::scoped_lock lock(impl_->turn);
+    impl_->function = nullptr;
+    for (std::uint32_t rank = 1; rank < size(); ++rank)
+        impl_->assign(rank);
+    for (std::thread& thread : impl_->threads)
+        thread.join();
+}
+
+std::uint32_t compute_pool::size() const noexcept {
+    return static_cast<std::uint32_t>(impl_->threads.size()) + 1;
+}
+
+void compute_pool::run(std::uint32_t team_size_max, moira_team_function function, void* argument) {
+    const std::uint32_t members = team_size_max == 0 ? size() : std::min(team_size_max, size());
+    if (inside_task || members == 1)
+        execute(function, argument, 0, 1, nullptr);
+    else
+        impl_->run_team(members, function, argument);
+}
+
+void compute_pool::barrier(const moira_team_member& member) {
+    if (member.size == 1)
+        return;
+    team& shared = *static_cast<team*>(member.team);
+    const std::uint32_t phase = shared.phase.load(std::memory_order_acquire);
+    if (shared.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == member.size) {
+        // Nobody can arrive for the next phase before the phase changes.
+        shared.arrived.store(0, std::memory_order_relaxed);
+        shared.phase.fetch_add(1, std::memory_order_seq_cst);
+        shared.phase.notify_all();
+    } else {
+        wait_briefly(shared.phase, phase);
+    }
+}
+
+} // namespace moira

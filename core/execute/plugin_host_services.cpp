@@ -1,0 +1,69 @@
+#include "core/execute/compute_pool.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+namespace moira {
+
+struct plugin_host_services::impl {
+    compute_pool& pool;
+    log_function log;
+    void* log_context;
+    moira_host table{};
+};
+
+namespace {
+
+/// One cache line, and one AVX-512 register.
+constexpr std::uint64_t alignment_min = 64;
+
+/// Larger requests are mistakes: the address space ends at 2^47.
+constexpr std::uint64_t bytes_max = std::uint64_t{1} << 47;
+
+void* allocate(void*, std::uint64_t bytes, std::uint64_t alignment) {
+    const std::uint64_t step = std::max(alignment, alignment_min);
+    if (!std::has_single_bit(step) || bytes > bytes_max || step > bytes_max)
+        return nullptr;
+    void* address = nullptr;
+    return posix_memalign(&address, step, std::max<std::uint64_t>(bytes, 1)) == 0 ? address : nullptr;
+}
+
+void release(void*, void* address) {
+    std::free(address);
+}
+
+void team_barrier(void*, const moira_team_member* member) {
+    compute_pool::barrier(*member);
+}
+
+} // namespace
+
+plugin_host_services::plugin_host_services(compute_pool& pool, log_function log, void* log_context)
+    : impl_(std::make_unique<impl>(impl{pool, log, log_context, {}})) {
+    moira_host& table = impl_->table;
+    table.struct_size = sizeof table;
+    table.abi_major = MOIRA_ABI_MAJOR;
+    table.abi_minor = MOIRA_ABI_MINOR;
+    table.context = impl_.get();
+    table.allocate = allocate;
+    table.release = release;
+    table.log = [](void* context, std::int32_t level, const char* message) {
+        const impl& parts = *static_cast<impl*>(context);
+        if (parts.log && message)
+            parts.log(parts.log_context, level, message);
+    };
+    table.run_team = [](void* context, std::uint32_t team_size_max, moira_team_function function, void* argument) {
+        static_cast<impl*>(context)->pool.run(team_size_max, function, argument);
+    };
+    table.team_barrier = team_barrier;
+    table.team_size = [](void* context) { return static_cast<impl*>(context)->pool.size(); };
+}
+
+plugin_host_services::~plugin_host_services() = default;
+
+const moira_host& plugin_host_services::table() const noexcept {
+    return impl_->table;
+}
+
+} // namespace moira

@@ -28,7 +28,8 @@ public:
     };
 
     /// Reads `chat_template`, `bos_token` and `eos_token` from `folder`/tokenizer_config.json (or chat_template.jinja
-    /// beside it). Errors: not_found (a model without a template), corrupt_file, unsupported (names the construct, line).
+    /// beside it). Errors: not_found (a model without a template), corrupt_file, unsupported (names the construct,
+    /// line).
     static result<chat_template> load(const std::filesystem::path& folder);
     static result<chat_template> parse(std::string_view source, const limits& bounds);
     static result<chat_template> parse(std::string_view source) { return parse(source, limits{}); }
@@ -49,4 +50,4 @@ private:
     std::unique_ptr<impl> impl_;
 };
 
-}  // namespace moira
+} // namespace moira

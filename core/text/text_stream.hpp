@@ -28,7 +28,8 @@ public:
     static constexpr std::size_t stops_max = 16;         ///< a bound on work per character
     static constexpr std::size_t stop_bytes_max = 1'024; ///< also bounds what is held back
 
-    /// Precondition: at most stops_max strings of 1 .. stop_bytes_max bytes each (checked where requests are validated).
+    /// Precondition: at most stops_max strings of 1 .. stop_bytes_max bytes each (checked where requests are
+    /// validated).
     explicit stop_matcher(std::vector<std::string> stops = {});
 
     struct output {
@@ -50,4 +51,4 @@ private:
 /// True when `text` is well-formed UTF-8 (Unicode 15, table 3-7: no surrogates, no overlong forms).
 bool is_utf8(std::string_view text) noexcept;
 
-}  // namespace moira
+} // namespace moira

@@ -58,4 +58,4 @@ private:
     std::unique_ptr<const impl> impl_;
 };
 
-}  // namespace moira
+} // namespace moira

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "core/base/error.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace moira {
+
+/// A number of bytes that a person writes: "2GiB", "1.5 GB", "512MiB" or plain bytes.
+struct byte_size {
+    std::uint64_t bytes = 0;
+    bool operator==(const byte_size&) const = default;
+};
+
+/// Memory for something whose total is known only later: bytes, or a share of that total ("50%").
+struct memory_budget {
+    enum class kind { bytes, share };
+
+    kind kind_of = kind::share;
+    std::uint64_t bytes = 0; ///< of kind::bytes
+    double share = 1.0;      ///< of kind::share: more than 0, at most 1
+
+    static memory_budget of_bytes(std::uint64_t bytes) noexcept { return {kind::bytes, bytes, 1.0}; }
+    static memory_budget of_share(double share) noexcept { return {kind::share, 0, share}; }
+
+    /// Bytes of `total_bytes`: a share is rounded down, a number of bytes may exceed the total.
+    std::uint64_t resolve(std::uint64_t total_bytes) const noexcept;
+
+    bool operator==(const memory_budget&) const = default;
+};
+
+/// Units: B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), in any case; a space before the unit
+/// is allowed; fractions only with a unit, rounded down. Errors: invalid_argument (says what was found and expected);
+/// results over 2^63 - 1 are refused.
+result<byte_size> parse_byte_size(std::string_view text);
+
+/// A byte size, or a percentage over 0 and up to 100. Errors: invalid_argument.
+result<memory_budget> parse_memory_budget(std::string_view text);
+
+/// The largest binary unit that divides the number: "2GiB", "1500" (bytes). parse_byte_size reads it back exactly.
+std::string format_byte_size(byte_size size);
+
+/// "2GiB" or "50%".
+std::string format_memory_budget(const memory_budget& budget);
+
+} // namespace moira

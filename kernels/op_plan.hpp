@@ -1,0 +1,96 @@
+// How each op is split into phases and units of work, the same for every CPU plugin. A unit is the least that a member
+// can do alone; which member does it never changes a bit of the result.
+//   embedding, rmsnorm, rope, kv_append, router_topk, combine: one unit per row.
+//   attention: one unit per (head, row), numbered head * rows + row, so that a head's weights stay in cache.
+//   gemm: one unit per (tile of 64 output columns, row), numbered tile * rows + row.
+//   expert_ffn: two phases (gate and up into `shared`, then down); within a phase group by group, each numbered
+//     tile * pairs of the group + pair.
+#pragma once
+
+#include "kernels/cpu_kernels.hpp"
+
+namespace moira {
+
+struct phase_plan {
+    uint64_t units;
+    uint64_t work; // multiply-adds, or what takes about as long
+};
+
+struct workspace_plan {
+    uint64_t shared_bytes;  // per launch; a multiple of 64
+    uint64_t scratch_bytes; // per member; a multiple of 64
+};
+
+uint32_t phase_count(uint32_t op);
+phase_plan plan_phase(const moira_op_header& desc, const void* args, uint32_t phase);
+workspace_plan plan_workspace(const moira_op_header& desc);
+
+// Looks for what the kernels skip: ids, pages, slots and experts that are out of range or not there. Returns the first
+// one in row or group order; code 0 when all is well.
+moira_error_word find_error(const moira_op_header& desc, const void* args, uint32_t expert_layout_id);
+
+// ---- the same questions for one row or group, asked by the kernels ------------------------------------------------
+
+// MOIRA_ERROR_NONE, _EMPTY or _STALE. An entry of another layout counts as stale; layout_id 0 says nothing.
+inline uint32_t expert_group_error(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args,
+                                   const moira_expert_group& group, uint32_t layout_id) {
+    if (group.expert >= desc.experts || args.table[group.expert].address == 0)
+        return MOIRA_ERROR_EXPERT_EMPTY;
+    const moira_expert_entry& entry = args.table[group.expert];
+    const bool other_layout = entry.layout_id != 0 && entry.layout_id != layout_id;
+    return entry.generation != group.generation || other_layout ? MOIRA_ERROR_EXPERT_STALE : MOIRA_ERROR_NONE;
+}
+
+// The bounds that attention needs to judge a row's pages.
+struct page_limits {
+    uint32_t page_tokens;
+    uint32_t pages;
+    uint32_t context_max;
+    uint32_t page_table_entries;
+};
+
+// Whether the row's context and all of its pages from position `first` on are in range.
+inline bool attention_row_valid(const moira_attention_row& row, const int32_t* page_table, const page_limits& limits,
+                                uint32_t first) {
+    if (row.context_length < 0 || row.page_table_offset < 0 || uint32_t(row.context_length) > limits.context_max)
+        return false;
+    const uint64_t page_end = (uint64_t(row.context_length) + limits.page_tokens - 1) / limits.page_tokens;
+    if (uint64_t(row.page_table_offset) + page_end > limits.page_table_entries)
+        return false;
+    for (uint64_t page = first / limits.page_tokens; page < page_end; ++page) {
+        const int32_t index = page_table[uint64_t(row.page_table_offset) + page];
+        if (index < 0 || uint32_t(index) >= limits.pages)
+            return false;
+    }
+    return true;
+}
+
+// First position that the row sees: 0, or where the sliding window begins. The window counts the row's own token.
+inline uint32_t attention_first_position(const moira_attention_row& row, uint32_t window) {
+    if (window == 0 || row.position < 0 || uint32_t(row.position) < window)
+        return 0;
+    return uint32_t(row.position) - window + 1;
+}
+
+inline page_limits page_limits_of(const moira_attention_gqa_desc& desc, const moira_attention_args& args) {
+    return {desc.page_tokens, desc.pages, desc.context_max, args.page_table_entries};
+}
+inline page_limits page_limits_of(const moira_attention_mla_desc& desc, const moira_attention_args& args) {
+    return {desc.page_tokens, desc.pages, desc.context_max, args.page_table_entries};
+}
+
+// The router's arguments carry no workspace: scores and choices of one row lie on the stack, up to this many experts
+// (16 KiB; the largest known model has 512).
+inline constexpr uint32_t router_experts_max = 1024;
+
+// MLA scratch, in floats: the query in latent space followed by its rotary part, then the weighted latent.
+inline uint64_t mla_query_floats(const moira_attention_mla_desc& desc) {
+    return (uint64_t{desc.kv_rank} + desc.rope_dim + 15) / 16 * 16;
+}
+
+// Elements between the rows of the inner activations that the two phases of expert_ffn share.
+inline uint64_t expert_inner_stride(const moira_expert_ffn_desc& desc) {
+    return (uint64_t{desc.inner} + 15) / 16 * 16;
+}
+
+} // namespace moira

@@ -26,9 +26,9 @@ result<std::unique_ptr<slab_source>> make_checkpoint_slab_source(const checkpoin
 struct expert_packing {
     moira_pack_desc desc{};
     moira_pack_info info{};
-    std::uint64_t source_bytes = 0;  ///< in the checkpoint, one expert
+    std::uint64_t source_bytes = 0; ///< in the checkpoint, one expert
 };
 result<expert_packing> query_expert_packing(const checkpoint& model, const model_weight_names& names,
                                             const op_provider& provider);
 
-}  // namespace moira
+} // namespace moira

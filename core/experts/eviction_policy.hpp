@@ -19,7 +19,8 @@ public:
     virtual ~eviction_policy() = default;
     virtual std::string_view name() const noexcept = 0;
 
-    /// The store has this many slots now (at creation and after a resize).
+    /// The store has this many slots now (at creation and after a resize). Forget everything: inserted() follows for
+    /// the residents, least recently used first.
     virtual void reset(slot_index slots) = 0;
 
     /// `slot` now holds `expert`.
@@ -39,4 +40,4 @@ public:
 /// exactly 0 %: below slots_floor the newest one leaves instead, so that the others stay and hit.
 std::unique_ptr<eviction_policy> make_lru_policy(bool bypass);
 
-}  // namespace moira
+} // namespace moira

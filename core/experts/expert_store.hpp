@@ -16,25 +16,28 @@ namespace moira {
 
 /// How many experts the model has and what fits. All numbers are known before anything is allocated.
 struct expert_store_options {
-    std::int32_t layers = 0;    ///< all layers of the model; dense ones simply never ask
-    std::int32_t experts = 0;   ///< routed experts per layer
+    std::int32_t layers = 0;  ///< all layers of the model; dense ones simply never ask
+    std::int32_t experts = 0; ///< routed experts per layer
     std::int32_t top_k = 0;
     std::int32_t moe_layers = 0;
-    std::uint64_t slab_bytes = 0;      ///< packed bytes of one expert
+    std::uint64_t slab_bytes = 0; ///< packed bytes of one expert
     std::uint64_t slab_alignment = 64;
-    std::uint64_t budget_bytes = 0;    ///< fast memory for slots; below top_k slots: refused
-    std::uint32_t layout_id = 0;       ///< of packed slabs, for the table's entries
-    std::uint32_t loader_threads = 2;  ///< reads in flight; queue depth beyond 2-4 only adds latency
+    std::uint64_t budget_bytes = 0;   ///< fast memory for slots; below top_k slots: refused
+    std::uint32_t layout_id = 0;      ///< of packed slabs, for the table's entries
+    std::uint32_t loader_threads = 2; ///< reads in flight; queue depth beyond 2-4 only adds latency
 };
 
-/// Counters since the start. They say what happened. hits + demand_loads = experts acquired.
+/// Counters since the start. They say what happened. hits + demand_loads = experts acquired; an expert that is still on
+/// its way for another wave counts as a demand load although it is read once. demand_bytes: read, of loads that
+/// succeeded.
 struct expert_store_statistics {
     std::uint64_t budget_bytes = 0, slots = 0, resident = 0, slots_floor = 0;
     std::uint64_t hits = 0, demand_loads = 0, demand_bytes = 0, evictions = 0, waves = 0;
     std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted_bytes = 0;
     std::uint64_t load_failures = 0, load_retries = 0;
-    double stall_s = 0;      ///< time that acquirers waited for loads
-    bool bypass = false;     ///< below the floor: most-recently-used eviction, see eviction_policy
+    double stall_s = 0;  ///< time that acquirers waited for loads
+    bool bypass = false; ///< below the floor: most-recently-used eviction, see eviction_policy
+    std::string policy;  ///< name of the policy in use: "lru"
     double hit_rate() const noexcept;
 };
 
@@ -80,17 +83,22 @@ private:
 /// never evicted; a slot being loaded is pinned. Experts of the wave that are resident count as hits.
 class expert_store {
 public:
-    /// Allocates the arena (through `source.device memory` on accelerators; host memory here). `source` outlives the
-    /// store. Errors: budget_too_small (with the arithmetic: slots needed, bytes needed), out_of_memory.
+    /// Allocates the arena (host memory). `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
+    /// store uses the bypass policy instead and says so. Loading needs source.scratch_bytes() per loader thread and per
+    /// waiter beside the budget. Errors: budget_too_small (with the arithmetic: slots needed, bytes needed),
+    /// out_of_memory, invalid_argument (options that contradict each other or the source).
     static result<std::unique_ptr<expert_store>> create(const expert_store_options& options, slab_source& source,
                                                         std::unique_ptr<eviction_policy> policy);
 
+    /// Waits for loads that run. All leases must be gone.
     ~expert_store();
     expert_store(const expert_store&) = delete;
     expert_store& operator=(const expert_store&) = delete;
 
-    /// Pins `experts` of `layer` (distinct, at most slots() of them) and starts loading the missing ones. Never waits
-    /// for I/O; may wait for pins of another thread's wave to end. Errors: invalid_argument (more than slots()).
+    /// Pins `experts` of `layer` (distinct, at most wave_experts_max() of them) and starts loading the missing ones.
+    /// Never waits for I/O of its own; where the slots do not suffice beside other leases, waits until those end, first
+    /// come first served, all slots or none. So whoever holds a lease and acquires another from the same thread must
+    /// know that both fit together. Errors: invalid_argument (too many, twice the same, out of range).
     result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts);
 
     /// Most experts that one wave may hold.
@@ -101,7 +109,7 @@ public:
     const moira_expert_entry* table(std::int32_t layer) const noexcept;
 
     /// Changes the budget while running; slots above the new bound are given up as their pins end. Errors:
-    /// budget_too_small.
+    /// budget_too_small, out_of_memory; the budget is as before then.
     result<void> resize(std::uint64_t budget_bytes);
 
     expert_store_statistics statistics() const;
@@ -110,9 +118,10 @@ public:
     std::vector<std::string> notices() const;
 
 private:
+    friend class expert_lease;
     struct impl;
     explicit expert_store(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;
 };
 
-}  // namespace moira
+} // namespace moira

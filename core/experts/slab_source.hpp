@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace moira {
 
@@ -26,6 +27,10 @@ public:
 
     /// Bytes read from disk per expert, for the counters.
     virtual std::uint64_t disk_bytes() const noexcept = 0;
+
+    /// How it reads and why, for the log: "buffered: 11 MiB of experts fit in memory". May change when a file system
+    /// refuses what was planned; empty: nothing to say.
+    virtual std::string description() const { return {}; }
 };
 
-}  // namespace moira
+} // namespace moira

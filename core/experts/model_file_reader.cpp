@@ -1,0 +1,120 @@
+#include "core/experts/model_file_reader.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace moira {
+namespace {
+
+/// One pread may transfer at most 2 GiB less a page; smaller pieces lose nothing.
+constexpr std::uint64_t piece_bytes_max = 1ULL << 30;
+
+struct read_outcome {
+    std::uint64_t bytes = 0;
+    int failure = 0; // errno
+};
+
+/// Reads until `wanted` bytes are there, the file ends, or the system refuses. With direct reads it stops at a piece
+/// that is not a whole number of blocks: the next one could not begin there.
+read_outcome read_fully(int descriptor, std::byte* into, std::uint64_t wanted, std::uint64_t offset, bool direct) {
+    read_outcome outcome;
+    while (outcome.bytes < wanted) {
+        const std::uint64_t piece = std::min(wanted - outcome.bytes, piece_bytes_max);
+        const ssize_t got =
+            ::pread(descriptor, into + outcome.bytes, piece, static_cast<off_t>(offset + outcome.bytes));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            outcome.failure = errno;
+        if (got <= 0)
+            break;
+        outcome.bytes += static_cast<std::uint64_t>(got);
+        if (direct && outcome.bytes % read_alignment != 0)
+            break;
+    }
+    return outcome;
+}
+
+bool same_file(int a, int b) {
+    struct stat first {
+    }, second{};
+    return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+} // namespace
+
+model_file_reader::file::~file() {
+    if (direct >= 0)
+        ::close(direct);
+}
+
+void model_file_reader::add(int descriptor, const std::filesystem::path& path, bool direct) {
+    files_.push_back(std::make_unique<file>(descriptor, path.string()));
+    if (direct)
+        open_direct(*files_.back(), path);
+}
+
+void model_file_reader::open_direct(file& opened, const std::filesystem::path& path) {
+    constexpr int flags = O_RDONLY | O_DIRECT | O_CLOEXEC;
+    // By descriptor first: the path may have been renamed over since.
+    int descriptor = ::open(("/proc/self/fd/" + std::to_string(opened.buffered)).c_str(), flags);
+    if (descriptor < 0)
+        descriptor = ::open(path.c_str(), flags);
+    if (descriptor < 0) {
+        opened.refused = errno;
+        return;
+    }
+    opened.direct = descriptor;
+    if (!same_file(descriptor, opened.buffered)) {
+        opened.refused = ESTALE;
+        return;
+    }
+    // Some file systems accept the flag and refuse the first read.
+    const std::unique_ptr<void, decltype(&std::free)> page(std::aligned_alloc(read_alignment, read_alignment),
+                                                           &std::free);
+    if (!page || ::pread(descriptor, page.get(), read_alignment, 0) < 0)
+        opened.refused = page ? errno : ENOMEM;
+}
+
+result<void> model_file_reader::read(const expert_read& read, std::span<std::byte> scratch) const {
+    if (read.file >= files_.size())
+        return fail(errc::internal, "no file " + std::to_string(read.file) + " in this checkpoint");
+    file& from = *files_[read.file];
+    const std::uint64_t begin = read.window_begin();
+    std::byte* window = scratch.data() + read.scratch_offset;
+    std::uint64_t next = read.offset;
+    const std::uint64_t end = read.offset + read.bytes;
+    if (from.direct >= 0 && from.refused == 0) {
+        const read_outcome got = read_fully(from.direct, window, read.window_end() - begin, begin, true);
+        if (got.failure == EINVAL)
+            from.refused = EINVAL; // stricter alignment than ours: the page cache serves from now on
+        else if (got.failure != 0)
+            return fail(errc::io_error, from.name + ": reading at " + std::to_string(begin + got.bytes) + ": " +
+                                            std::strerror(got.failure));
+        next = std::clamp(begin + got.bytes, next, end);
+    }
+    const read_outcome got = read_fully(from.buffered, window + (next - begin), end - next, next, false);
+    next += got.bytes;
+    if (got.failure != 0)
+        return fail(errc::io_error,
+                    from.name + ": reading at " + std::to_string(next) + ": " + std::strerror(got.failure));
+    if (next < end)
+        return fail(errc::io_error, from.name + " ends at " + std::to_string(next) + ", before byte " +
+                                        std::to_string(end) + ": it was cut or replaced while the model was running");
+    return {};
+}
+
+std::string model_file_reader::refusal() const {
+    for (const auto& opened : files_)
+        if (const int reason = opened->refused; reason != 0)
+            return opened->name + " cannot be read past the page cache (" + std::strerror(reason) + ")";
+    return {};
+}
+
+} // namespace moira

@@ -1,0 +1,51 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/experts/expert_read_plan.hpp"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// Reads ranges of open files, past the page cache where asked and possible. Reads are thread-safe.
+class model_file_reader {
+public:
+    /// Adds a file; its number is the order of the calls. `descriptor` is borrowed and outlives the reader. With
+    /// `direct`, a second descriptor without page cache is opened and tried; where the file system refuses, the file is
+    /// read through the page cache and refusal() says so.
+    void add(int descriptor, const std::filesystem::path& path, bool direct);
+
+    /// Puts the wanted bytes of `read` at scratch[scratch_offset + offset % read_alignment]. `scratch` is aligned to
+    /// read_alignment and holds the whole window. Errors: io_error (names the file; short files included).
+    result<void> read(const expert_read& read, std::span<std::byte> scratch) const;
+
+    /// Why some file is read through the page cache although direct reads were asked; empty: none is.
+    std::string refusal() const;
+
+private:
+    struct file {
+        file(int buffered_descriptor, std::string file_name)
+            : buffered(buffered_descriptor), name(std::move(file_name)) {}
+        file(const file&) = delete;
+        file& operator=(const file&) = delete;
+        ~file();
+
+        int buffered;                // borrowed
+        int direct = -1;             // owned; -1: none
+        std::atomic<int> refused{0}; // errno with which direct reads were refused
+        std::string name;
+    };
+
+    static void open_direct(file& opened, const std::filesystem::path& path);
+
+    std::vector<std::unique_ptr<file>> files_;
+};
+
+} // namespace moira

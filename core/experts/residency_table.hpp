@@ -1,0 +1,110 @@
+#pragma once
+
+#include "core/base/ids.hpp"
+#include "core/experts/eviction_policy.hpp"
+#include "plugins/moira_plugin.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace moira {
+
+enum class slot_state : std::uint8_t { empty, loading, resident };
+
+/// Which expert is in which slot, who pins it, and the table that kernels read. A plain state machine: no threads, no
+/// I/O, no lock (the store holds one); numbers are checked by the store before they come here.
+///
+/// A slot goes empty -> loading -> resident -> empty. A loading or pinned slot is never taken. Slots at or above the
+/// bound are being given up: they are emptied when they are resident and nobody pins them.
+class residency_table {
+public:
+    struct shape {
+        std::int32_t layers = 0, experts = 0;
+        slot_index slots_max = 0;       ///< the bound never exceeds this
+        std::uint64_t base_address = 0; ///< of slot 0
+        std::uint64_t slot_bytes = 0;
+        std::uint32_t layout_id = 0;
+    };
+
+    /// One expert of a pinned wave. `state` is what it was before: empty means that it was given a slot now and that
+    /// the caller must load it, then call complete() or abandon().
+    struct pin {
+        std::int32_t expert = 0;
+        slot_index slot = 0;
+        std::uint32_t generation = 0;
+        slot_state state = slot_state::empty;
+    };
+
+    explicit residency_table(const shape& dimensions);
+
+    /// Uses `slots` slots (at most slots_max) and `policy` from now on; the policy is reset and told of the residents,
+    /// least recently used first. `policy` outlives the table or the next call.
+    void configure(slot_index slots, eviction_policy& policy);
+
+    /// Whether a wave of distinct experts could be pinned now, evicting what nobody pins.
+    bool fits(std::int32_t layer, std::span<const std::int32_t> experts) const;
+
+    /// Pins the whole wave, then gives a slot to each expert that has none. Precondition: fits(). Appends to `pins`, in
+    /// the order of `experts`.
+    void pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins);
+
+    /// Ends one pin of a loading or resident slot.
+    void unpin(slot_index index);
+
+    /// The loading slot holds its expert now: the kernels' table shows it.
+    void complete(slot_index index);
+
+    /// The load of this slot will not happen: the slot is empty and all its pins are over.
+    void abandon(slot_index index);
+
+    const moira_expert_entry* entries(std::int32_t layer) const noexcept;
+
+    slot_state state(slot_index index) const noexcept { return at(index).state; }
+    std::uint32_t pins(slot_index index) const noexcept { return at(index).pins; }
+    expert_id expert(slot_index index) const noexcept { return at(index).expert; }
+    slot_index slots() const noexcept { return slots_; }
+    slot_index resident() const noexcept { return resident_; }
+    std::uint64_t evictions() const noexcept { return evictions_; }
+    std::uint64_t slot_address(slot_index index) const noexcept;
+
+    /// One past the highest slot that is not empty; O(slots).
+    slot_index occupied_end() const noexcept;
+
+private:
+    struct slot {
+        expert_id expert;
+        slot_state state = slot_state::empty;
+        std::uint32_t pins = 0;
+        std::uint32_t generation = 0;
+        std::uint64_t used = 0; // the wave that used it last
+    };
+
+    slot& at(slot_index index) noexcept { return slots_by_index_[static_cast<std::size_t>(index)]; }
+    const slot& at(slot_index index) const noexcept { return slots_by_index_[static_cast<std::size_t>(index)]; }
+    std::size_t index_of(expert_id expert) const noexcept;
+    bool below_bound(slot_index index) const noexcept { return index < slots_; }
+    void refresh_evictable(slot_index index) noexcept;
+    void evict(slot_index index);
+    void give_up_above_bound(slot_index index);
+    slot_index take_slot(expert_id incoming);
+    slot_index victim(expert_id incoming);
+    void assign(slot_index index, expert_id incoming);
+
+    shape shape_;
+    eviction_policy* policy_ = nullptr;
+    slot_index slots_ = 0;
+    slot_index resident_ = 0;
+    slot_index evictable_count_ = 0;
+    std::uint64_t evictions_ = 0;
+    std::uint64_t wave_ = 0;
+    std::uint32_t generation_ = 0;
+    std::vector<slot> slots_by_index_;
+    std::vector<slot_index> free_;            // empty slots below the bound
+    std::vector<slot_index> slot_by_expert_;  // [layers * experts], -1: none
+    std::vector<moira_expert_entry> entries_; // [layers * experts], never reallocated
+    std::unique_ptr<bool[]> evictable_;       // [slots_max]: resident, unpinned and below the bound
+};
+
+} // namespace moira

@@ -73,7 +73,9 @@ std::uint64_t available_memory_bytes(const std::filesystem::path& root) {
         const auto second = first == std::string::npos ? first : line.find(':', first + 1);
         if (second == std::string::npos || line.substr(second + 1, 1) != "/")
             continue;
-        const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+        std::string controllers = line.substr(first, second - first);
+        controllers.front() = ',';
+        controllers.push_back(',');
         const std::string group = line.substr(second + 1);
         if (controllers == ",,")
             least = std::min(least, available_along(root / "sys/fs/cgroup", group, version_2));

@@ -1,0 +1,397 @@
+#include "core/batch/batcher.hpp"
+
+#include "core/batch/sequence.hpp"
+#include "core/batch/step_builder.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <string>
+#include <utility>
+
+namespace moira {
+
+namespace {
+
+using sequence_pointer = std::unique_ptr<sequence>;
+
+/// A chunk of the step in flight. When its sequence leaves the running set meanwhile, the chunk keeps the pages: the
+/// kernels of that step still write to them.
+struct flying_chunk {
+    sequence* owner = nullptr; ///< none: the result is ignored
+    std::int32_t rows = 0;
+    bool samples = false;
+    kv_pages::sequence_pages orphaned;
+};
+
+batch_options within_bounds(batch_options options) {
+    options.step_tokens_max = std::max(options.step_tokens_max, 1);
+    options.chunk_tokens_max = std::max(options.chunk_tokens_max, 1);
+    // Every running sequence can decode in every step, so nobody starves.
+    options.sequences_max = std::clamp(options.sequences_max, 1, options.step_tokens_max);
+    if (options.context_max <= 0)
+        options.context_max = std::numeric_limits<std::int32_t>::max();
+    return options;
+}
+
+} // namespace
+
+struct batcher::impl {
+    batch_options limits;
+    token_bytes_function token_bytes;
+    kv_pages pages;
+    // Every waiting sequence was admitted after every running one: joining is first come, first served, and the newest
+    // running sequence is preempted to the front of the queue.
+    std::deque<sequence_pointer> waiting;
+    std::vector<sequence_pointer> running;
+    std::vector<flying_chunk> flying;
+    bool in_flight = false;
+    std::uint64_t number = 0; ///< of the newest step
+    batch_statistics counts;
+
+    impl(const batch_options& options, token_bytes_function bytes)
+        : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv) {}
+
+    result<void> check(const generation_request& request) const;
+    bool known(request_id id) const;
+
+    std::vector<std::int32_t> share_rows() const;
+    bool reserve_pages(std::vector<std::int32_t>& rows);
+    void join(std::vector<std::int32_t>& rows, time_point now);
+    bool join_next(std::int32_t budget, std::vector<std::int32_t>& rows, time_point now);
+    std::shared_ptr<const step_plan> launch(const std::vector<std::int32_t>& rows);
+
+    void drop_pages(sequence& leaving);
+    void preempt_newest();
+    void settle(flying_chunk& chunk, const step_result& outcome, time_point now, std::vector<sequence_output>& out);
+    sequence_output apply_sample(sequence& owner, const step_result& outcome, time_point now);
+    result<sampled_token> find_sample(request_id id, const step_result& outcome) const;
+    void end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
+    void end_expired(time_point now, std::vector<sequence_output>& out);
+    void remove(const sequence& ended);
+    void count_end(finish_reason reason);
+};
+
+namespace {
+
+error deadline_error() {
+    return {errc::deadline_exceeded, "the request's deadline passed before it was finished"};
+}
+
+} // namespace
+
+// ---- requests in ---------------------------------------------------------------------------------------------------
+
+result<void> batcher::impl::check(const generation_request& request) const {
+    const std::int64_t prompt = std::ssize(request.prompt);
+    if (prompt == 0 || request.tokens_max < 1)
+        return fail(errc::invalid_argument, "a request needs a prompt of at least one token and tokens_max of at "
+                                            "least 1; found " +
+                                                std::to_string(prompt) + " and " + std::to_string(request.tokens_max));
+    const std::int64_t context_max = limits.context_max;
+    if (prompt + 1 > context_max)
+        return fail(errc::prompt_too_long, "the prompt has " + std::to_string(prompt) +
+                                               " tokens; with one new token it exceeds the context of " +
+                                               std::to_string(context_max) + " tokens: shorten it");
+    const std::int64_t tokens = std::min(prompt + request.tokens_max, context_max);
+    const std::int64_t size = pages.page_tokens();
+    const std::int64_t needed = (tokens + size - 1) / size;
+    if (needed > pages.pages_total())
+        return fail(errc::prompt_too_long, std::to_string(prompt) + " prompt tokens and " +
+                                               std::to_string(tokens - prompt) + " new ones need " +
+                                               std::to_string(needed) + " KV pages of " + std::to_string(size) +
+                                               " tokens; there are " + std::to_string(pages.pages_total()) +
+                                               ": shorten the prompt, ask for fewer tokens, or enlarge the KV cache");
+    return {};
+}
+
+bool batcher::impl::known(request_id id) const {
+    const auto same = [id](const sequence_pointer& each) { return each->id() == id; };
+    return std::any_of(running.begin(), running.end(), same) || std::any_of(waiting.begin(), waiting.end(), same);
+}
+
+result<void> batcher::admit(generation_request request, time_point now) {
+    impl& self = *impl_;
+    if (self.known(request.id))
+        return fail(errc::duplicate_id, "request " + std::to_string(request.id.value) + " is already running");
+    if (auto checked = self.check(request); !checked)
+        return checked;
+    if (std::ssize(self.waiting) >= self.limits.queue_max)
+        return fail(errc::queue_full,
+                    std::to_string(self.waiting.size()) + " requests are waiting, which is the limit: try again later");
+    self.waiting.push_back(std::make_unique<sequence>(std::move(request), self.limits.context_max, now));
+    ++self.counts.admitted;
+    return {};
+}
+
+// ---- step plans out ------------------------------------------------------------------------------------------------
+
+/// Rows of the next step per running sequence: one for each that decodes, then prompt chunks, oldest first.
+std::vector<std::int32_t> batcher::impl::share_rows() const {
+    std::vector<std::int32_t> rows(running.size());
+    std::int64_t budget = limits.step_tokens_max;
+    for (std::size_t i = 0; i < running.size(); ++i)
+        if (running[i]->uncomputed() == 1) {
+            rows[i] = 1;
+            --budget;
+        }
+    for (std::size_t i = 0; i < running.size(); ++i)
+        if (rows[i] == 0) {
+            const std::int64_t chunk = std::min<std::int64_t>(limits.chunk_tokens_max, budget);
+            rows[i] = static_cast<std::int32_t>(std::min(running[i]->uncomputed(), chunk));
+            budget -= rows[i];
+        }
+    return rows;
+}
+
+/// Gives every row a slot, oldest sequence first, at the newest ones' expense. False when somebody was preempted.
+bool batcher::impl::reserve_pages(std::vector<std::int32_t>& rows) {
+    const std::size_t before = running.size();
+    for (std::size_t i = 0; i < running.size(); ++i)
+        while (i < running.size() && !pages.grow(running[i]->pages, running[i]->computed() + rows[i]))
+            preempt_newest();
+    rows.resize(running.size());
+    return running.size() == before;
+}
+
+void batcher::impl::join(std::vector<std::int32_t>& rows, time_point now) {
+    std::int32_t budget = limits.step_tokens_max;
+    for (const std::int32_t used : rows)
+        budget -= used;
+    while (!waiting.empty() && std::ssize(running) < limits.sequences_max && budget > 0) {
+        if (!join_next(budget, rows, now))
+            return;
+        budget -= rows.back();
+    }
+}
+
+/// Starts the first waiting sequence if its pages can be had.
+bool batcher::impl::join_next(std::int32_t budget, std::vector<std::int32_t>& rows, time_point now) {
+    sequence& next = *waiting.front();
+    kv_pages::sequence_pages taken = pages.start(next.tokens());
+    const std::int64_t computed = std::ssize(taken.pages) * pages.page_tokens();
+    const std::int64_t chunk = std::min(limits.chunk_tokens_max, budget);
+    const std::int64_t count = std::min(next.token_count() - computed, chunk);
+    // One that was preempted waits for all its room, so that it does not return only to be preempted again.
+    if (!pages.grow(taken, next.preempted() ? next.token_count() : computed + count)) {
+        pages.release(taken);
+        return false;
+    }
+    if (next.start(computed, now)) {
+        counts.prompt_tokens += next.request().prompt.size();
+        counts.cached_tokens += static_cast<std::uint64_t>(computed);
+    }
+    next.pages = std::move(taken);
+    rows.push_back(static_cast<std::int32_t>(count));
+    running.push_back(std::move(waiting.front()));
+    waiting.pop_front();
+    return true;
+}
+
+/// Decode rows come first in the step, prompt chunks after them.
+std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::int32_t>& rows) {
+    std::vector<step_chunk> chunks;
+    for (std::size_t i = 0; i < running.size(); ++i)
+        if (rows[i] > 0) {
+            chunks.push_back({running[i].get(), rows[i]});
+            flying.push_back({running[i].get(), rows[i], chunks.back().samples(), {}});
+        }
+    if (chunks.empty())
+        return nullptr;
+    std::stable_partition(chunks.begin(), chunks.end(),
+                          [](const step_chunk& chunk) { return chunk.owner->uncomputed() == 1; });
+    auto plan = std::make_shared<const step_plan>(build_step(++number, chunks, pages.page_tokens()));
+    in_flight = true;
+    ++counts.steps;
+    counts.rows += static_cast<std::uint64_t>(plan->rows());
+    return plan;
+}
+
+std::shared_ptr<const step_plan> batcher::next_plan(time_point now) {
+    impl& self = *impl_;
+    if (self.in_flight)
+        return nullptr;
+    std::vector<std::int32_t> rows = self.share_rows();
+    // Nobody joins a step that somebody had to leave.
+    if (self.reserve_pages(rows))
+        self.join(rows, now);
+    return self.launch(rows);
+}
+
+// ---- leaving -------------------------------------------------------------------------------------------------------
+
+void batcher::impl::drop_pages(sequence& leaving) {
+    for (flying_chunk& chunk : flying)
+        if (chunk.owner == &leaving) {
+            chunk.owner = nullptr;
+            chunk.orphaned = std::exchange(leaving.pages, {});
+            return;
+        }
+    pages.release(leaving.pages);
+}
+
+void batcher::impl::preempt_newest() {
+    sequence_pointer newest = std::move(running.back());
+    running.pop_back();
+    drop_pages(*newest);
+    newest->preempt();
+    waiting.push_front(std::move(newest));
+    ++counts.preemptions;
+}
+
+void batcher::preempt(std::int32_t count) {
+    for (; count > 0 && !impl_->running.empty(); --count)
+        impl_->preempt_newest();
+}
+
+void batcher::impl::count_end(finish_reason reason) {
+    if (reason == finish_reason::cancelled)
+        ++counts.cancelled;
+    else if (reason == finish_reason::error)
+        ++counts.failed;
+    else
+        ++counts.finished;
+}
+
+void batcher::impl::remove(const sequence& ended) {
+    const auto same = [&](const sequence_pointer& each) { return each.get() == &ended; };
+    if (std::erase_if(running, same) == 0)
+        std::erase_if(waiting, same);
+}
+
+/// `ending` is gone afterwards.
+void batcher::impl::end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why,
+                        time_point now) {
+    ending.finish(output, reason, std::move(why), now);
+    drop_pages(ending);
+    count_end(reason);
+    remove(ending);
+}
+
+std::optional<sequence_output> batcher::cancel(request_id id, finish_reason reason, std::optional<error> why,
+                                               time_point now) {
+    impl& self = *impl_;
+    const auto same = [id](const sequence_pointer& each) { return each->id() == id; };
+    sequence* found = nullptr;
+    if (const auto at = std::find_if(self.running.begin(), self.running.end(), same); at != self.running.end())
+        found = at->get();
+    else if (const auto queued = std::find_if(self.waiting.begin(), self.waiting.end(), same);
+             queued != self.waiting.end())
+        found = queued->get();
+    if (found == nullptr)
+        return std::nullopt;
+    std::optional<sequence_output> output(std::in_place);
+    self.end(*found, *output, reason, std::move(why), now);
+    return output;
+}
+
+std::vector<sequence_output> batcher::fail_all(const error& why, time_point now) {
+    impl& self = *impl_;
+    std::vector<sequence_output> outputs;
+    while (!self.running.empty())
+        self.end(*self.running.front(), outputs.emplace_back(), finish_reason::error, why, now);
+    while (!self.waiting.empty())
+        self.end(*self.waiting.front(), outputs.emplace_back(), finish_reason::error, why, now);
+    return outputs;
+}
+
+// ---- results in ----------------------------------------------------------------------------------------------------
+
+result<sampled_token> batcher::impl::find_sample(request_id id, const step_result& outcome) const {
+    const auto found = std::find_if(outcome.samples.begin(), outcome.samples.end(),
+                                    [id](const sampled_token& each) { return each.request == id; });
+    if (found == outcome.samples.end())
+        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned no token for request " +
+                                        std::to_string(id.value));
+    if (found->token < 0 || (limits.vocabulary > 0 && found->token >= limits.vocabulary))
+        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned token " +
+                                        std::to_string(found->token) + " outside the vocabulary of " +
+                                        std::to_string(limits.vocabulary));
+    return *found;
+}
+
+sequence_output batcher::impl::apply_sample(sequence& owner, const step_result& outcome, time_point now) {
+    sequence_output output;
+    output.id = owner.id();
+    const auto sample = find_sample(owner.id(), outcome);
+    if (!sample) {
+        end(owner, output, finish_reason::error, sample.error(), now);
+        return output;
+    }
+    const bool end_token = std::find(limits.eos.begin(), limits.eos.end(), sample->token) != limits.eos.end();
+    const std::string_view bytes = token_bytes ? token_bytes(sample->token) : std::string_view{};
+    auto accepted = owner.accept(sample->token, sample->hash, bytes, end_token, now);
+    ++counts.completion_tokens;
+    output.tokens.push_back(std::move(accepted.emitted));
+    if (accepted.ended)
+        end(owner, output, *accepted.ended, std::nullopt, now);
+    else if (owner.expired(now))
+        end(owner, output, finish_reason::error, deadline_error(), now);
+    return output;
+}
+
+void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time_point now,
+                           std::vector<sequence_output>& out) {
+    if (chunk.owner == nullptr) {
+        pages.release(chunk.orphaned);
+        return;
+    }
+    sequence& owner = *chunk.owner;
+    if (outcome.failure) {
+        end(owner, out.emplace_back(), finish_reason::error, outcome.failure, now);
+        return;
+    }
+    owner.advance(chunk.rows);
+    pages.computed(owner.pages, owner.computed_tokens());
+    if (chunk.samples)
+        out.push_back(apply_sample(owner, outcome, now));
+}
+
+void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& out) {
+    std::vector<sequence*> expired;
+    for (const sequence_pointer& each : running)
+        if (each->expired(now))
+            expired.push_back(each.get());
+    for (const sequence_pointer& each : waiting)
+        if (each->expired(now))
+            expired.push_back(each.get());
+    for (sequence* each : expired)
+        end(*each, out.emplace_back(), finish_reason::error, deadline_error(), now);
+}
+
+std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now) {
+    impl& self = *impl_;
+    std::vector<sequence_output> outputs;
+    if (self.in_flight && outcome.number == self.number) {
+        self.in_flight = false;
+        std::vector<flying_chunk> landed = std::exchange(self.flying, {});
+        for (flying_chunk& chunk : landed)
+            self.settle(chunk, outcome, now, outputs);
+    }
+    self.end_expired(now, outputs);
+    return outputs;
+}
+
+// ---- the rest ------------------------------------------------------------------------------------------------------
+
+batcher::batcher(const batch_options& options, token_bytes_function token_bytes)
+    : impl_(std::make_unique<impl>(options, std::move(token_bytes))) {}
+
+batcher::~batcher() = default;
+batcher::batcher(batcher&&) noexcept = default;
+batcher& batcher::operator=(batcher&&) noexcept = default;
+
+bool batcher::idle() const noexcept {
+    return impl_->waiting.empty() && impl_->running.empty() && !impl_->in_flight;
+}
+
+batch_statistics batcher::statistics() const {
+    batch_statistics now = impl_->counts;
+    now.waiting = static_cast<std::int32_t>(impl_->waiting.size());
+    now.running = static_cast<std::int32_t>(impl_->running.size());
+    now.pages_free = impl_->pages.pages_free();
+    now.pages_total = impl_->pages.pages_total();
+    return now;
+}
+
+} // namespace moira

@@ -14,8 +14,8 @@
 
 namespace moira {
 
-/// A Hugging Face folder on disk: config, headers of every shard, open files. Nothing of the weights is read until asked.
-/// Immutable after opening; reads are thread-safe (pread).
+/// A Hugging Face folder on disk: config, headers of every shard, open files. Nothing of the weights is read until
+/// asked. Immutable after opening; reads are thread-safe (pread).
 class checkpoint {
 public:
     /// Reads config.json, generation_config.json (when there) and the headers of model.safetensors or of the shards
@@ -30,11 +30,13 @@ public:
     const std::filesystem::path& folder() const noexcept;
     const model_shape& shape() const noexcept;
     const std::vector<std::filesystem::path>& files() const noexcept;
-    int file_descriptor(std::uint32_t file) const noexcept;  ///< read-only, owned here
+    int file_descriptor(std::uint32_t file) const noexcept; ///< read-only, owned here
     std::uint64_t file_bytes(std::uint32_t file) const noexcept;
     std::uint64_t tensor_bytes_total() const noexcept;
 
     const tensor_location* find(std::string_view name) const noexcept;
+    /// Every tensor of every file, by name.
+    const std::map<std::string, tensor_location, std::less<>>& tensors() const noexcept;
 
     /// Things worth saying that are not errors: a declared MTP layer that is not there, tensors that nobody reads.
     const std::vector<std::string>& notices() const noexcept;
@@ -47,6 +49,10 @@ private:
     explicit checkpoint(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;
 };
+
+/// Whether this build can compute from the checkpoint's weight types; open() accepts any type, so that a checkpoint
+/// that cannot run can still be inspected. Errors: unsupported (names the tensor and its type).
+result<void> check_runnable(const checkpoint& model);
 
 /// Names of the tensors of one layer in the checkpoint's own spelling; empty where the layer has none.
 struct attention_weight_names {
@@ -65,10 +71,10 @@ struct ffn_weight_names {
 struct layer_weight_names {
     std::string input_norm, post_attention_norm;
     attention_weight_names attention;
-    ffn_weight_names dense;   ///< layers without experts
+    ffn_weight_names dense; ///< layers without experts
     std::string router, router_bias;
     ffn_weight_names shared;
-    std::vector<ffn_weight_names> experts;  ///< [experts]
+    std::vector<ffn_weight_names> experts; ///< [experts]
 };
 
 struct model_weight_names {
@@ -83,8 +89,11 @@ model_weight_names weight_names(const model_shape& shape);
 struct checkpoint_summary {
     std::string architecture;
     std::int32_t layers = 0, experts = 0, top_k = 0;
-    std::uint64_t bytes_total = 0, bytes_per_expert = 0, bytes_dense = 0, bytes_active_per_token = 0;
-    std::map<std::string, std::uint64_t> bytes_by_type;  ///< "BF16" -> bytes
+    std::uint64_t bytes_total = 0;            ///< every tensor in the files
+    std::uint64_t bytes_per_expert = 0;       ///< the largest routed expert, scales included
+    std::uint64_t bytes_dense = 0;            ///< all that the main model reads but routed experts
+    std::uint64_t bytes_active_per_token = 0; ///< read for one token: of the embedding one row, of the experts top_k
+    std::map<std::string, std::uint64_t> bytes_by_type; ///< "BF16" -> bytes
 };
 checkpoint_summary summarize(const checkpoint& model);
 
@@ -96,4 +105,4 @@ result<model_shape> read_model_config(std::string_view config_json, std::string_
 /// Bounds on dimensions: what is larger is absurd, not big. Errors: invalid_config.
 result<void> check_shape(const model_shape& shape);
 
-}  // namespace moira
+} // namespace moira

@@ -13,36 +13,37 @@ namespace moira {
 struct rope_shape {
     enum class scaling_kind { none, linear, llama3, yarn };
 
-    std::int32_t width = 0;       ///< rotated dimensions of a head
-    bool interleaved = false;     ///< pairs (2i, 2i + 1) instead of (i, i + width / 2)
+    std::int32_t width = 0;   ///< rotated dimensions of a head
+    bool interleaved = false; ///< pairs (2i, 2i + 1) instead of (i, i + width / 2)
     double theta = 10'000.0;
     scaling_kind scaling = scaling_kind::none;
     double factor = 1.0;
-    std::int32_t original_context = 0;          ///< yarn, llama3
-    double beta_fast = 32.0, beta_slow = 1.0;   ///< yarn
-    double mscale = 1.0, mscale_all_dim = 0.0;  ///< yarn, DeepSeek's two magnitudes
-    std::optional<double> attention_factor;     ///< yarn: given instead of derived
-    double low_frequency_factor = 1.0, high_frequency_factor = 4.0;  ///< llama3
+    std::int32_t original_context = 0;                              ///< yarn, llama3
+    double beta_fast = 32.0, beta_slow = 1.0;                       ///< yarn
+    double mscale = 1.0, mscale_all_dim = 0.0;                      ///< yarn, DeepSeek's two magnitudes; 0: not given
+    bool truncate = true;                                           ///< yarn: the ramp begins and ends at whole pairs
+    std::optional<double> attention_factor;                         ///< yarn: given instead of derived
+    double low_frequency_factor = 1.0, high_frequency_factor = 4.0; ///< llama3
 };
 
 /// Grouped-query attention (Ainslie et al. 2023).
 struct gqa_shape {
     std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
-    bool query_key_norm = false;  ///< RMSNorm of every query and key head
-    bool bias = false;            ///< on q, k, v (and o when output_bias)
+    bool query_key_norm = false; ///< RMSNorm of every query and key head
+    bool bias = false;           ///< on q, k, v (and o when output_bias)
     bool output_bias = false;
-    std::int32_t window = 0;      ///< 0: none
+    std::int32_t window = 0; ///< 0: none
 };
 
 /// Multi-head latent attention (DeepSeek-V2, section 2.1).
 struct mla_shape {
     std::int32_t heads = 0;
-    std::int32_t query_rank = 0;  ///< 0: plain queries
+    std::int32_t query_rank = 0; ///< 0: plain queries
     std::int32_t kv_rank = 0;
-    std::int32_t key_dim = 0;     ///< per head, without the rotary part
+    std::int32_t key_dim = 0; ///< per head, without the rotary part
     std::int32_t rope_dim = 0;
     std::int32_t value_dim = 0;
-    bool bias = false;            ///< attention_bias: on q_a, kv_a and o
+    bool bias = false; ///< attention_bias: on q_a, kv_a and o
 };
 
 enum class router_scoring { softmax, sigmoid };
@@ -50,10 +51,10 @@ enum class router_scoring { softmax, sigmoid };
 /// One layer's experts, or the whole model's where all layers agree (they do in every architecture so far).
 struct moe_shape {
     std::int32_t experts = 0, top_k = 0;
-    std::int32_t inner = 0;         ///< inner size of one routed expert
-    std::int32_t shared_inner = 0;  ///< inner size of all shared experts together, 0: none
+    std::int32_t inner = 0;        ///< inner size of one routed expert
+    std::int32_t shared_inner = 0; ///< inner size of all shared experts together, 0: none
     router_scoring scoring = router_scoring::softmax;
-    bool choice_bias = false;       ///< e_score_correction_bias
+    bool choice_bias = false; ///< e_score_correction_bias
     std::int32_t groups = 1, groups_kept = 1;
     bool normalize = true;
     double scale = 1.0;
@@ -62,18 +63,18 @@ struct moe_shape {
 /// Everything about a model that fixes a shape or a formula. Filled by one reader per architecture; checked by
 /// check_shape before anything is allocated from it.
 struct model_shape {
-    std::string architecture;  ///< config.json's model_type
+    std::string architecture; ///< config.json's model_type
     std::int32_t vocabulary = 0, hidden = 0, layers = 0;
     std::int32_t context_max = 0;
     double norm_epsilon = 1e-6;
     rope_shape rope;
-    std::optional<gqa_shape> gqa;  ///< exactly one of gqa and mla
+    std::optional<gqa_shape> gqa; ///< exactly one of gqa and mla
     std::optional<mla_shape> mla;
-    std::int32_t dense_inner = 0;  ///< of layers without experts
+    std::int32_t dense_inner = 0; ///< of layers without experts
     moe_shape moe;
-    std::vector<bool> layer_is_moe;  ///< [layers]
+    std::vector<bool> layer_is_moe; ///< [layers]
     bool tied_embedding = false;
-    std::int32_t mtp_layers = 0;     ///< declared multi-token-prediction modules, stored as layers `layers` ...
+    std::int32_t mtp_layers = 0; ///< declared multi-token-prediction modules, stored as layers `layers` ...
     std::optional<token_id> bos;
     std::vector<token_id> eos;
 
@@ -92,4 +93,4 @@ struct model_shape {
 /// multiplied by YaRN's attention factor where the model asks. Computed in double, rounded once.
 std::vector<float> rope_table(const rope_shape& rope, std::int32_t positions);
 
-}  // namespace moira
+} // namespace moira

@@ -17,13 +17,13 @@ namespace moira {
 
 enum class tensor_type { f32, f16, bf16, f8_e4m3, f8_e5m2, f64, i64, i32, i16, i8, u8, boolean };
 
-std::string_view tensor_type_name(tensor_type type) noexcept;  ///< safetensors' spelling: "BF16"
+std::string_view tensor_type_name(tensor_type type) noexcept; ///< safetensors' spelling: "BF16"
 std::size_t tensor_type_bytes(tensor_type type) noexcept;
 
 /// Limits on what a file may claim. Safetensors' own limit on the header is 100 MB.
 struct safetensors_limits {
     std::uint64_t header_bytes_max = 100'000'000;
-    std::size_t tensors_max = 1'000'000;  ///< DeepSeek-V3 has 91,991
+    std::size_t tensors_max = 1'000'000; ///< DeepSeek-V3 has 91,991
     std::size_t dimensions_max = 8;
 };
 
@@ -33,14 +33,15 @@ struct tensor_location {
     std::string name;
     tensor_type type = tensor_type::f32;
     std::vector<std::int64_t> shape;
-    std::uint32_t file = 0;    ///< index into checkpoint::files()
-    std::uint64_t offset = 0;  ///< from the start of the file
+    std::uint32_t file = 0;   ///< index into checkpoint::files()
+    std::uint64_t offset = 0; ///< from the start of the file
     std::uint64_t bytes = 0;
 
     std::uint64_t elements() const noexcept;
 };
 
-/// The header of one .safetensors file: tensors by name, checked: no overlap, nothing out of range, bytes = shape x type.
+/// The header of one .safetensors file: tensors by name, checked: no overlap, nothing out of range, bytes = shape x
+/// type.
 struct safetensors_header {
     std::map<std::string, tensor_location, std::less<>> tensors;
     std::map<std::string, std::string, std::less<>> metadata;
@@ -68,4 +69,4 @@ struct tensor_to_write {
 result<void> write_safetensors(const std::filesystem::path& file, const std::vector<tensor_to_write>& tensors,
                                const std::map<std::string, std::string>& metadata = {});
 
-}  // namespace moira
+} // namespace moira

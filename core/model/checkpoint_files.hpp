@@ -1,0 +1,23 @@
+#pragma once
+
+#include "core/model/read_only_file.hpp"
+#include "core/model/safetensors.hpp"
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// The weight files of a folder, open, and every tensor in them.
+struct checkpoint_files {
+    std::vector<read_only_file> files;
+    std::map<std::string, tensor_location, std::less<>> tensors;
+};
+
+/// Opens model.safetensors, or else the shards that model.safetensors.index.json names. Errors: not_found, io_error,
+/// corrupt_file (an index that names files outside the folder, a tensor in two shards or in none), unsupported.
+result<checkpoint_files> open_checkpoint_files(const std::filesystem::path& folder);
+
+} // namespace moira

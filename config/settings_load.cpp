@@ -38,6 +38,10 @@ std::string shown(std::string_view text) {
     return text.size() > shown_bytes_max ? cut + "..." : cut;
 }
 
+std::string in_quotes(std::string_view text) {
+    return std::string("\"").append(shown(text)).append("\"");
+}
+
 std::string shown(const raw_value& value) {
     return std::visit(
         [](const auto& v) -> std::string {
@@ -45,7 +49,7 @@ std::string shown(const raw_value& value) {
             if constexpr (std::is_same_v<type, bool>)
                 return v ? "true" : "false";
             else if constexpr (std::is_same_v<type, std::string>)
-                return "\"" + shown(std::string_view(v)) + "\"";
+                return in_quotes(v);
             else if constexpr (std::is_same_v<type, std::vector<std::string>>)
                 return "a list";
             else
@@ -362,7 +366,7 @@ result<void> apply_assignment(loaded_settings& loaded, const std::string& assign
         return unknown_key(place, key);
     const auto raw = raw_assignment(*row, text);
     if (!raw)
-        return wrong_value(place, *row, "\"" + shown(text) + "\"");
+        return wrong_value(place, *row, in_quotes(text));
     return apply(loaded, *row, *raw, place, place);
 }
 

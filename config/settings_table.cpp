@@ -1,9 +1,10 @@
 #include "config/settings_table.hpp"
 
+#include "config/spelling.hpp"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <numeric>
 #include <type_traits>
 
 namespace moira {
@@ -173,22 +174,6 @@ std::string number_text(double value) {
     return {digits.data(), written.ptr};
 }
 
-// Levenshtein's distance; keys are short.
-std::size_t spelling_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (std::size_t j = 0; j < b.size(); ++j) {
-            const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-            diagonal = row[j + 1];
-            row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-        }
-    }
-    return row.back();
-}
-
 std::string joined(names words) {
     std::string all;
     for (const auto word : words)
@@ -217,7 +202,7 @@ std::string_view nearest_setting(std::string_view key) {
     if (key.size() > length_max)
         return {};
     std::string_view nearest;
-    std::size_t least = key.size() / 3 + 2; // a third of the letters wrong is a misspelling, more is another word
+    std::size_t least = misspelling_distance_max(key) + 1;
     const auto consider = [&](std::string_view word) {
         const std::size_t distance = spelling_distance(key, word);
         if (distance < least) {

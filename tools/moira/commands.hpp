@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string_view>
+
+namespace moira {
+
+class command_line;
+
+// One function per command, in the file of the command's name.
+void add_config_command(command_line& line);
+void add_list_command(command_line& line);
+void add_inspect_command(command_line& line);
+void add_tokenize_command(command_line& line);
+void add_detokenize_command(command_line& line);
+void add_plugins_command(command_line& line);
+
+/// Every command, in the order in which `moira --help` shows them. A new command is a line here and a file.
+struct command_entry {
+    std::string_view name;
+    void (*add)(command_line& line);
+};
+
+inline constexpr command_entry command_entries[] = {
+    {"list", &add_list_command},         {"inspect", &add_inspect_command},       {"config", &add_config_command},
+    {"tokenize", &add_tokenize_command}, {"detokenize", &add_detokenize_command}, {"plugins", &add_plugins_command},
+};
+
+} // namespace moira

@@ -1,0 +1,146 @@
+// Packing runs on any processor: it is compiled without vector flags.
+#include "kernels/x86/tile_packing.hpp"
+
+#include "kernels/float_formats.hpp"
+#include "kernels/x86/x86_kernels.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace moira {
+
+namespace {
+
+// Rows of K that are packed at a time, so that the part of a tile being written (16 KiB) stays in the first cache.
+constexpr uint32_t k_chunk = 64;
+
+// Calls function(column, k_begin, k_end) for every source row within one tile, chunk by chunk.
+template <class Function>
+void for_tile_chunks(uint32_t columns, uint32_t k, const Function& function) {
+    for (uint32_t begin = 0; begin < k; begin += k_chunk)
+        for (uint32_t column = 0; column < columns; ++column)
+            function(column, begin, std::min(begin + k_chunk, k));
+}
+
+uint32_t source_element_bytes(uint32_t weight_type) {
+    return weight_type == MOIRA_TYPE_F32 ? 4 : weight_type == MOIRA_TYPE_F8_E4M3 ? 1 : 2;
+}
+
+// Place of an element within its tile.
+uint64_t element_offset(uint32_t weight_type, uint32_t column, uint32_t k) {
+    if (weight_type == MOIRA_TYPE_BF16)
+        return (uint64_t{k} / 2 * tile_columns + column) * 4 + k % 2 * 2;
+    return (uint64_t{k} * tile_columns + column) * (weight_type == MOIRA_TYPE_F8_E4M3 ? 1 : 4);
+}
+
+void pack_element(uint32_t weight_type, const char* source, char* target) {
+    if (weight_type == MOIRA_TYPE_F16) {
+        uint16_t bits;
+        std::memcpy(&bits, source, sizeof bits);
+        const float wide = f16_to_float(bits);
+        std::memcpy(target, &wide, sizeof wide);
+    } else {
+        std::memcpy(target, source, source_element_bytes(weight_type));
+    }
+}
+
+void unpack_element(uint32_t weight_type, const char* source, char* target) {
+    if (weight_type == MOIRA_TYPE_F16) {
+        float wide;
+        std::memcpy(&wide, source, sizeof wide);
+        const uint16_t bits = exact_float_to_f16(wide);
+        std::memcpy(target, &bits, sizeof bits);
+    } else {
+        std::memcpy(target, source, source_element_bytes(weight_type));
+    }
+}
+
+// BF16 rows that lie as in the checkpoint: whole pairs at a time.
+void pack_bf16_pairs(const char* row, uint32_t column, uint32_t begin, uint32_t end, char* tile) {
+    uint32_t k = begin;
+    for (; k + 2 <= end; k += 2)
+        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 4);
+    if (k < end)
+        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 2);
+}
+
+uint64_t scale_count(const moira_quantization& quantization, uint32_t n, uint32_t k) {
+    if (quantization.scale_mode != MOIRA_SCALE_BLOCK)
+        return 0;
+    return round_up(n, quantization.block_n) / quantization.block_n *
+           (round_up(k, quantization.block_k) / quantization.block_k);
+}
+
+uint64_t tiles_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
+    return tile_count(n) * tile_bytes(quantization.weight_type, k);
+}
+
+uint64_t matrix_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
+    return tiles_bytes(quantization, n, k) + round_up(scale_count(quantization, n, k) * sizeof(float), 64);
+}
+
+void pack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t k, const void* weight,
+                 uint64_t row_stride, uint64_t column_stride, const void* scales, void* packed) {
+    const uint32_t type = quantization.weight_type;
+    const uint32_t element = source_element_bytes(type);
+    const uint64_t bytes = tile_bytes(type, k);
+    for (uint64_t t = 0; t < tile_count(n); ++t) {
+        char* tile = static_cast<char*>(packed) + t * bytes;
+        const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
+        if (columns < tile_columns || k % 2 == 1)
+            std::memset(tile, 0, bytes);
+        for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
+            const char* row = static_cast<const char*>(weight) + (t * tile_columns + column) * row_stride * element;
+            if (type == MOIRA_TYPE_BF16 && column_stride == 1)
+                return pack_bf16_pairs(row, column, begin, end, tile);
+            for (uint32_t i = begin; i < end; ++i)
+                pack_element(type, row + i * column_stride * element, tile + element_offset(type, column, i));
+        });
+    }
+    char* tail = static_cast<char*>(packed) + tiles_bytes(quantization, n, k);
+    const uint64_t count = scale_count(quantization, n, k);
+    if (count == 0)
+        return;
+    std::memset(tail, 0, round_up(count * sizeof(float), 64));
+    std::memcpy(tail, scales, count * sizeof(float));
+}
+
+void unpack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t k, const void* packed, void* weight,
+                   uint64_t row_stride, uint64_t column_stride) {
+    const uint32_t type = quantization.weight_type;
+    const uint32_t element = source_element_bytes(type);
+    const uint64_t bytes = tile_bytes(type, k);
+    for (uint64_t t = 0; t < tile_count(n); ++t) {
+        const char* tile = static_cast<const char*>(packed) + t * bytes;
+        const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
+        for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
+            char* row = static_cast<char*>(weight) + (t * tile_columns + column) * row_stride * element;
+            for (uint32_t i = begin; i < end; ++i)
+                unpack_element(type, tile + element_offset(type, column, i), row + i * column_stride * element);
+        });
+    }
+}
+
+} // namespace
+
+bool tile_weight_supported(const moira_quantization& quantization) {
+    if (quantization.activation != MOIRA_ACTIVATION_KEEP)
+        return false;
+    switch (quantization.weight_type) {
+    case MOIRA_TYPE_F32:
+    case MOIRA_TYPE_BF16:
+    case MOIRA_TYPE_F16:
+        return quantization.scale_mode == MOIRA_SCALE_NONE;
+    case MOIRA_TYPE_F8_E4M3: // a tile must not cross a block of scales
+        return quantization.scale_mode == MOIRA_SCALE_BLOCK && quantization.scale_type == MOIRA_TYPE_F32 &&
+               quantization.block_n > 0 && quantization.block_n % tile_columns == 0 && quantization.block_k > 0;
+    default:
+        return false;
+    }
+}
+
+packing_kernels tile_packing() {
+    return {layout_base_tiles, matrix_bytes, pack_matrix, unpack_matrix};
+}
+
+} // namespace moira

@@ -1,0 +1,31 @@
+// BF16 dot products and float32 on AVX-512.
+#include "kernels/reference/reference_kernels.hpp"
+#include "kernels/x86/x86_kernels.hpp"
+#include "plugins/cpu_plugin/cpu_plugin.hpp"
+
+namespace moira {
+
+const cpu_kernels& plugin_kernels() {
+    static const cpu_kernels kernels = {
+        .name = "cpu_avx512",
+        .requirement = "AVX-512 F, BW, VL, DQ and BF16",
+        .numerics_id = "cpu-avx512-bf16",
+        .score = 100,
+        .features_required = MOIRA_CPU_AVX512_F_BW_VL_DQ | MOIRA_CPU_AVX512_BF16,
+        .weight_supported = tile_weight_supported,
+        .packing = tile_packing(),
+        .embedding = reference_embedding,
+        .rmsnorm = x86_rmsnorm,
+        .rope = reference_rope,
+        .kv_append = reference_kv_append,
+        .attention_gqa = x86_attention_gqa,
+        .attention_mla = x86_attention_mla,
+        .gemm = x86_gemm,
+        .router_topk = reference_router_topk,
+        .expert_ffn = x86_expert_ffn,
+        .combine = x86_combine,
+    };
+    return kernels;
+}
+
+} // namespace moira

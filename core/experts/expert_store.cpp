@@ -280,6 +280,7 @@ expert_lease::impl::~impl() {
 }
 
 expert_lease::expert_lease(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
+expert_lease::expert_lease() noexcept = default;
 expert_lease::expert_lease(expert_lease&&) noexcept = default;
 expert_lease& expert_lease::operator=(expert_lease&&) noexcept = default;
 expert_lease::~expert_lease() = default;
@@ -328,6 +329,16 @@ result<std::unique_ptr<expert_store>> expert_store::create(const expert_store_op
     if (auto started = parts->queue.start(options.loader_threads); !started)
         return tl::unexpected(started.error());
     return std::unique_ptr<expert_store>(new expert_store(std::move(parts)));
+}
+
+std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
+                                                        std::span<const std::int32_t> experts) const {
+    std::vector<std::int32_t> ordered(experts.begin(), experts.end());
+    const std::lock_guard held(impl_->lock);
+    const auto* entries = impl_->table.entries(layer);
+    std::stable_partition(ordered.begin(), ordered.end(),
+                          [&](std::int32_t expert) { return entries[expert].address != 0; });
+    return ordered;
 }
 
 result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts) {

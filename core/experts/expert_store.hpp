@@ -47,7 +47,7 @@ class expert_store;
 /// may be destroyed on any thread. Borrows the store.
 class expert_lease {
 public:
-    expert_lease() = default;
+    expert_lease() noexcept; ///< of no experts; only to be assigned
     expert_lease(expert_lease&&) noexcept;
     expert_lease& operator=(expert_lease&&) noexcept;
     ~expert_lease();
@@ -100,6 +100,10 @@ public:
     /// come first served, all slots or none. So whoever holds a lease and acquires another from the same thread must
     /// know that both fit together. Errors: invalid_argument (too many, twice the same, out of range).
     result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts);
+
+    /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
+    /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.
+    std::vector<std::int32_t> residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
 
     /// Most experts that one wave may hold.
     std::int32_t wave_experts_max() const noexcept;

@@ -1,0 +1,76 @@
+#include "core/evaluate/prompt_pass.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace moira {
+
+namespace {
+
+/// Appends what each step shows; rows come in order, so the pieces concatenate.
+class keeper final : public forward_observer {
+public:
+    keeper(prompt_pass& kept, const prompt_pass_options& options) : kept_(kept), options_(options) {}
+
+    void hidden(std::int32_t layer, std::span<const float> rows) override {
+        if (!options_.hidden)
+            return;
+        auto& all = kept_.hidden[static_cast<std::size_t>(layer)];
+        all.insert(all.end(), rows.begin(), rows.end());
+    }
+
+    void routing(std::int32_t layer, std::span<const std::int32_t> ids) override {
+        if (!options_.routing)
+            return;
+        auto& all = kept_.routing[layer];
+        all.insert(all.end(), ids.begin(), ids.end());
+    }
+
+    void logits(std::int32_t, std::span<const float> values) override {
+        kept_.logits.insert(kept_.logits.end(), values.begin(), values.end());
+    }
+
+private:
+    prompt_pass& kept_;
+    const prompt_pass_options& options_;
+};
+
+result<void> check(const engine& model, std::span<const token_id> ids, const prompt_pass_options& options) {
+    const auto& shape = model.shape();
+    if (ids.empty())
+        return fail(errc::invalid_argument, "there are no tokens to run");
+    for (const auto id : ids)
+        if (id < 0 || id >= shape.vocabulary)
+            return fail(errc::token_out_of_range, "token " + std::to_string(id) + " is outside the vocabulary of " +
+                                                      std::to_string(shape.vocabulary));
+    const auto context_max = std::min(model.limits().context_max, model.limits().pages * model.limits().page_tokens);
+    if (ids.size() > static_cast<std::size_t>(context_max))
+        return fail(errc::prompt_too_long, std::to_string(ids.size()) + " tokens do not fit the context of " +
+                                               std::to_string(context_max));
+    const auto per_token = static_cast<std::uint64_t>(shape.vocabulary) +
+                           (options.hidden ? static_cast<std::uint64_t>(shape.hidden) * (static_cast<std::uint64_t>(shape.layers) + 1) : 0);
+    if (ids.size() * per_token * sizeof(float) > options.kept_bytes_max)
+        return fail(errc::invalid_argument, "the tensors of " + std::to_string(ids.size()) + " tokens exceed " +
+                                                std::to_string(options.kept_bytes_max) + " bytes: pass fewer tokens");
+    return {};
+}
+
+}  // namespace
+
+result<prompt_pass> run_prompt(engine& model, std::span<const token_id> ids, const prompt_pass_options& options) {
+    if (auto fine = check(model, ids, options); !fine)
+        return tl::unexpected(fine.error());
+    prompt_pass kept;
+    kept.tokens = static_cast<std::int32_t>(ids.size());
+    kept.hidden.resize(options.hidden ? static_cast<std::size_t>(model.shape().layers) + 1 : 0);
+    keeper observer(kept, options);
+    for (std::int32_t first = 0; first < kept.tokens; first += model.limits().rows_max) {
+        const auto count = std::min(model.limits().rows_max, kept.tokens - first);
+        const auto outcome = model.run_step(plan_prompt_rows(ids, first, count, model.limits()), &observer);
+        if (outcome.failure)
+            return tl::unexpected(*outcome.failure);
+    }
+    return kept;
+}
+
+}  // namespace moira

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/execute/device.hpp"
+#include "core/execute/layer_weights.hpp"
+#include "core/execute/step_arena.hpp"
+#include "core/model/model_shape.hpp"
+
+namespace moira {
+
+/// What every block of a step borrows.
+struct step_context {
+    const model_shape& shape;
+    const model_weights& weights;
+    step_arena& arena;
+    device_queue& queue;
+};
+
+/// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,
+/// f32 [pages * page_tokens, kv_width].
+result<void> run_attention(const step_context& step, const model_layer& layer, float* kv_pool);
+
+/// Arguments of the ops that blocks share.
+moira_rmsnorm_args norm_args(const norm& weights, const step_arena& arena, const float* in, float* out, std::int32_t width);
+moira_gemm_args linear_args(const linear& weights, const step_arena& arena, const float* x, std::int32_t x_width,
+                            float* out, std::int32_t out_stride);
+
+}  // namespace moira

@@ -1,0 +1,217 @@
+#include "core/execute/engine.hpp"
+
+#include "core/base/checked.hpp"
+#include "core/execute/layer_loop.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace moira {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// As many pages as the budget holds, at least one full context, at most what all sequences could fill.
+std::int32_t page_count(const model_shape& shape, const engine_options& options, std::int32_t context_max) {
+    const auto page_tokens = static_cast<std::uint64_t>(options.page_tokens);
+    const auto page_bytes = page_tokens * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float) *
+                            static_cast<std::uint64_t>(shape.layers);
+    const auto context_pages = round_up(static_cast<std::uint64_t>(context_max), page_tokens) / page_tokens;
+    const auto useful = context_pages * static_cast<std::uint64_t>(options.sequences_max);
+    return static_cast<std::int32_t>(std::clamp(options.kv_budget_bytes / page_bytes, context_pages, useful));
+}
+
+execution_limits limits_for(const model_shape& shape, const engine_options& options) {
+    execution_limits limits;
+    limits.rows_max = options.rows_max;
+    limits.logits_rows_max = options.sequences_max;
+    limits.context_max = options.context_max > 0 ? std::min(options.context_max, shape.context_max) : shape.context_max;
+    limits.page_tokens = options.page_tokens;
+    limits.pages = page_count(shape, options, limits.context_max);
+    return limits;
+}
+
+result<void> check_options(const engine_options& options) {
+    const bool in_range = options.rows_max >= 1 && options.sequences_max >= 1 && options.context_max >= 0 &&
+                          options.page_tokens >= 1 && options.experts_budget_share >= 0.0;
+    if (!in_range || options.rows_max < options.sequences_max)
+        return fail(errc::invalid_config, "a step of " + std::to_string(options.rows_max) + " rows cannot hold " +
+                                              std::to_string(options.sequences_max) +
+                                              " sequences: raise batch.max_step_tokens or lower batch.max_sequences");
+    return {};
+}
+
+}  // namespace
+
+struct engine::impl {
+    impl(checkpoint opened, const op_selector& chosen, const engine_options& wanted)
+        : model(std::move(opened)), selector(chosen), options(wanted), limits(limits_for(model.shape(), wanted)),
+          names(weight_names(model.shape())), ops(chosen) {}
+
+    result<void> load(load_progress progress);
+    result<void> create_store(const expert_execution& experts);
+
+    checkpoint model;
+    const op_selector& selector;
+    engine_options options;
+    execution_limits limits;
+    model_weight_names names;
+    op_set ops;
+    std::optional<device_queue> queue;
+    model_weights weights;
+    expert_packing packing;
+    std::unique_ptr<slab_source> source;
+    std::unique_ptr<expert_store> store;
+    kv_cache cache;
+    step_arena arena;
+    double load_s = 0;
+};
+
+result<void> engine::impl::create_store(const expert_execution& experts) {
+    const auto& shape = model.shape();
+    packing = experts.packing;
+    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io);
+    if (!made_source)
+        return tl::unexpected(made_source.error());
+    source = std::move(*made_source);
+    expert_store_options wanted;
+    wanted.layers = shape.layers;
+    wanted.experts = shape.moe.experts;
+    wanted.top_k = shape.moe.top_k;
+    wanted.moe_layers = shape.moe_layers();
+    wanted.slab_bytes = source->slab_bytes();
+    wanted.slab_alignment = std::max(packing.info.alignment, device_alignment);
+    wanted.layout_id = packing.info.layout_id;
+    wanted.loader_threads = options.loader_threads;
+    const auto slot_bytes = round_up(wanted.slab_bytes, wanted.slab_alignment);
+    const auto all_bytes = slot_bytes * static_cast<std::uint64_t>(wanted.moe_layers) * static_cast<std::uint64_t>(wanted.experts);
+    wanted.budget_bytes = options.experts_budget_share > 0
+                              ? static_cast<std::uint64_t>(std::llround(options.experts_budget_share * static_cast<double>(all_bytes)))
+                              : options.experts_budget_bytes;
+    auto made_store = expert_store::create(wanted, *source, make_lru_policy(false));
+    if (!made_store)
+        return tl::unexpected(made_store.error());
+    store = std::move(*made_store);
+    return {};
+}
+
+result<void> engine::impl::load(load_progress progress) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto& memory = selector.memory_provider();
+    auto made_queue = device_queue::create(memory);
+    if (!made_queue)
+        return tl::unexpected(made_queue.error());
+    queue = std::move(*made_queue);
+    weight_loader loader(model, names, limits, ops, memory, *queue, std::move(progress));
+    auto experts = loader.prepare_experts();
+    if (!experts)
+        return tl::unexpected(experts.error());
+    // Before the dense weights: a budget that cannot work is refused at once.
+    if (auto done = create_store(*experts); !done)
+        return done;
+    auto loaded = loader.load(*experts);
+    if (!loaded)
+        return tl::unexpected(loaded.error());
+    weights = std::move(*loaded);
+    auto made_cache = kv_cache::create(model.shape(), limits, memory);
+    if (!made_cache)
+        return tl::unexpected(made_cache.error());
+    cache = std::move(*made_cache);
+    auto made_arena = step_arena::create(model.shape(), limits, memory, ops.workspace_bytes());
+    if (!made_arena)
+        return tl::unexpected(made_arena.error());
+    arena = std::move(*made_arena);
+    load_s = seconds_since(begin);
+    return {};
+}
+
+result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector& selector,
+                                             const engine_options& options, load_progress progress) {
+    if (auto fine = check_options(options); !fine)
+        return tl::unexpected(fine.error());
+    if (auto runnable = check_runnable(model); !runnable)
+        return tl::unexpected(runnable.error());
+    auto parts = std::make_unique<impl>(std::move(model), selector, options);
+    if (auto done = parts->load(std::move(progress)); !done)
+        return tl::unexpected(done.error());
+    return std::unique_ptr<engine>(new engine(std::move(parts)));
+}
+
+engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
+engine::~engine() = default;
+
+step_result engine::run_step(const step_plan& plan, forward_observer* observer) {
+    const auto begin = std::chrono::steady_clock::now();
+    step_result outcome;
+    outcome.number = plan.number;
+    std::vector<std::int32_t> rows;
+    rows.reserve(plan.samples.size());
+    for (const auto& sample : plan.samples)
+        rows.push_back(sample.row);
+    outcome.samples.reserve(plan.samples.size());
+    const auto on_logits = [&](std::size_t index, std::span<const float> logits) {
+        const auto& wanted = plan.samples[index];
+        sampled_token sampled{wanted.request, sample_token(logits, wanted.sampling, wanted.position, wanted.history), wanted.hash};
+        sampled.hash.add(logits);
+        outcome.samples.push_back(sampled);
+        if (observer)
+            observer->logits(wanted.row, logits);
+    };
+    auto done = impl_->arena.upload(plan, *impl_->queue);
+    if (done) {
+        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue};
+        done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
+    }
+    if (!done) {
+        outcome.failure = done.error();
+        outcome.samples.clear();
+        // Leaves no error word behind for the next step; what failed has been reported.
+        static_cast<void>(impl_->queue->synchronize());
+    }
+    outcome.compute_s = seconds_since(begin);
+    return outcome;
+}
+
+const model_shape& engine::shape() const noexcept { return impl_->model.shape(); }
+const checkpoint& engine::model() const noexcept { return impl_->model; }
+const execution_limits& engine::limits() const noexcept { return impl_->limits; }
+expert_store& engine::experts() noexcept { return *impl_->store; }
+std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
+std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
+std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
+std::string engine::numerics_id() const { return impl_->ops.numerics_id() + "/kv-f32"; }
+std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
+double engine::load_s() const noexcept { return impl_->load_s; }
+
+std::vector<std::string> engine::notices() const {
+    auto all = impl_->model.notices();
+    const auto of_store = impl_->store->notices();
+    all.insert(all.end(), of_store.begin(), of_store.end());
+    return all;
+}
+
+step_plan plan_prompt_rows(std::span<const token_id> tokens, std::int32_t first, std::int32_t count,
+                           const execution_limits& limits) {
+    step_plan plan;
+    plan.sequences = 1;
+    for (std::int32_t page = 0; page * limits.page_tokens < first + count; ++page)
+        plan.page_table.push_back(page);
+    for (std::int32_t row = 0; row < count; ++row) {
+        const auto position = first + row;
+        plan.tokens.push_back(tokens[static_cast<std::size_t>(position)]);
+        plan.positions.push_back(position);
+        plan.slots.push_back(position);  // pages 0, 1, 2, ... in order: slot = position
+        plan.attention_rows.push_back({position, position + 1, 0, -1});
+        sample_request sample;
+        sample.row = row;
+        sample.position = position + 1;
+        plan.samples.push_back(sample);
+    }
+    return plan;
+}
+
+}  // namespace moira

@@ -1,0 +1,71 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/batch/step_plan.hpp"
+#include "core/execute/forward_observer.hpp"
+#include "core/execute/op_provider.hpp"
+#include "core/execute/weight_loader.hpp"
+#include "core/experts/expert_store.hpp"
+#include "core/model/checkpoint.hpp"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// What the engine may use. Sizes are resolved when the model's shape is known.
+struct engine_options {
+    std::int32_t rows_max = 512;       ///< of one step
+    std::int32_t sequences_max = 16;   ///< rows whose logits are wanted in one step of serving
+    std::int32_t context_max = 0;      ///< 0: the model's own; never more than that
+    std::int32_t page_tokens = 16;
+    std::uint64_t kv_budget_bytes = std::uint64_t{1} << 30;  ///< at least one full context is always given
+    std::uint64_t experts_budget_bytes = 0;  ///< used when experts_budget_share is 0
+    double experts_budget_share = 1.0;       ///< of all slabs of the model
+    expert_io io = expert_io::automatic;
+    std::uint32_t loader_threads = 2;
+};
+
+/// A loaded model on one device: weights, KV bytes, step arena and expert store. Outlives the actor that runs steps.
+/// run_step and forward: one thread at a time. experts(): any thread.
+class engine {
+public:
+    /// Opens nothing by itself: `model` is an open checkpoint, `selector` outlives the engine. Errors: those of
+    /// check_runnable, op_set, checkpoint and expert_store.
+    static result<std::unique_ptr<engine>> load(checkpoint model, const op_selector& selector,
+                                                const engine_options& options, load_progress progress = {});
+
+    ~engine();
+    engine(const engine&) = delete;
+    engine& operator=(const engine&) = delete;
+
+    /// Forward pass and sampling of one step. A failure is in the result; the engine stays usable.
+    step_result run_step(const step_plan& plan, forward_observer* observer = nullptr);
+
+    const model_shape& shape() const noexcept;
+    const checkpoint& model() const noexcept;
+    const execution_limits& limits() const noexcept;
+    expert_store& experts() noexcept;
+    std::uint64_t slab_bytes() const noexcept;
+    std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
+    std::uint64_t dense_bytes() const noexcept;
+    std::string numerics_id() const;
+    std::map<std::string, std::string> plugins() const;
+    std::vector<std::string> notices() const;  ///< sentences for the log at start
+    double load_s() const noexcept;
+
+private:
+    struct impl;
+    explicit engine(std::unique_ptr<impl> parts);
+    std::unique_ptr<impl> impl_;
+};
+
+/// Plans the rows of one sequence alone in the KV pool: tokens [first, first + count) of `tokens`, logits wanted for all
+/// of them. For evaluation; serving plans through the batcher. Precondition: the sequence fits limits.
+step_plan plan_prompt_rows(std::span<const token_id> tokens, std::int32_t first, std::int32_t count,
+                           const execution_limits& limits);
+
+}  // namespace moira

@@ -1,0 +1,175 @@
+#include "core/execute/expert_block.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+namespace moira {
+
+namespace {
+
+/// Launches the expert op on some experts of a wave.
+result<void> launch_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                            const expert_store& store, const expert_assignment& assignment, const expert_lease& lease,
+                            std::span<const std::int32_t> experts) {
+    if (experts.empty())
+        return {};
+    std::vector<moira_expert_group> groups;
+    std::uint32_t pairs = 0;
+    for (const auto expert : experts) {
+        const auto place = std::lower_bound(assignment.experts.begin(), assignment.experts.end(), expert);
+        const auto index = static_cast<std::size_t>(place - assignment.experts.begin());
+        const auto count = assignment.pair_begin[index + 1] - assignment.pair_begin[index];
+        groups.push_back({static_cast<std::uint32_t>(expert), lease.generation(expert), assignment.pair_begin[index], count});
+        pairs += count;
+    }
+    auto& arena = step.arena;
+    if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front()); !done)
+        return done;
+    moira_expert_ffn_args args{};
+    args.groups = static_cast<std::uint32_t>(groups.size());
+    args.pairs = static_cast<std::uint32_t>(assignment.pairs.size());
+    args.x = arena.normed.as<float>();
+    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.table = store.table(layer.index);
+    args.group_table = arena.groups.as<moira_expert_group>();
+    args.pair_table = arena.pairs.as<moira_expert_pair>();
+    args.out = arena.expert_out.as<float>();
+    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.workspace = arena.workspace.as<void>();
+    return step.queue.launch({{moe.experts, &args}});
+}
+
+/// One wave: resident experts first, then, when they have arrived, the others.
+result<void> run_wave(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
+                      const expert_assignment& assignment, std::span<const std::int32_t> wave, double& stall_s) {
+    auto lease = store.acquire(layer.index, wave);
+    if (!lease)
+        return tl::unexpected(lease.error());
+    if (auto done = launch_experts(step, layer, moe, store, assignment, *lease, lease->resident()); !done)
+        return done;
+    if (!lease->missing().empty()) {
+        const auto begin = std::chrono::steady_clock::now();
+        auto arrived = lease->wait();
+        stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        if (!arrived)
+            return arrived;
+        // The group table is one buffer: the first launch must have read it.
+        if (auto done = step.queue.synchronize(); !done)
+            return done;
+        if (auto done = launch_experts(step, layer, moe, store, assignment, *lease, lease->missing()); !done)
+            return done;
+    }
+    return step.queue.synchronize();  // the lease's pins end here
+}
+
+moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& ffn) {
+    auto& arena = step.arena;
+    moira_expert_ffn_args args{};
+    args.groups = 1;
+    args.pairs = static_cast<std::uint32_t>(arena.rows);
+    args.x = arena.normed.as<float>();
+    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.table = ffn.entry.as<moira_expert_entry>();
+    args.group_table = arena.every_row_group.as<moira_expert_group>();
+    args.pair_table = arena.every_row_pairs.as<moira_expert_pair>();
+    args.out = arena.block_out.as<float>();
+    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.workspace = arena.workspace.as<void>();
+    return args;
+}
+
+/// Routes the rows and brings the chosen ids to the host.
+result<expert_assignment> route(const step_context& step, const model_layer& layer, const moe_layer& moe) {
+    auto& arena = step.arena;
+    const auto& shape = step.shape.moe;
+    const auto normalize = norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(),
+                                     step.shape.hidden);
+    const auto score = linear_args(moe.router, arena, arena.normed.as<float>(), step.shape.hidden,
+                                   arena.router_logits.as<float>(), shape.experts);
+    const moira_router_topk_args choose{static_cast<std::uint32_t>(arena.rows), 0, arena.router_logits.as<float>(),
+                                        static_cast<std::uint64_t>(shape.experts), moe.choice_bias.as<float>(),
+                                        arena.expert_ids.as<std::int32_t>(), arena.expert_weights.as<float>()};
+    if (auto done = step.queue.launch({{layer.post_attention_norm.op, &normalize}, {moe.router.op, &score}, {moe.topk, &choose}});
+        !done)
+        return tl::unexpected(done.error());
+    const auto count = static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(shape.top_k);
+    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(), count * sizeof(std::int32_t));
+        !done)
+        return tl::unexpected(done.error());
+    if (auto done = step.queue.synchronize(); !done)
+        return tl::unexpected(done.error());
+    return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts);
+}
+
+}  // namespace
+
+result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts) {
+    std::vector<std::uint32_t> counts(static_cast<std::size_t>(experts) + 1, 0);
+    for (const auto id : ids) {
+        if (id < 0 || id >= experts)
+            return fail(errc::device_error, "the router chose expert " + std::to_string(id) + " of " + std::to_string(experts));
+        ++counts[static_cast<std::size_t>(id) + 1];
+    }
+    expert_assignment made;
+    for (std::int32_t expert = 0; expert < experts; ++expert) {
+        const auto index = static_cast<std::size_t>(expert);
+        if (counts[index + 1] > 0) {
+            made.experts.push_back(expert);
+            made.pair_begin.push_back(counts[index]);
+        }
+        counts[index + 1] += counts[index];
+    }
+    made.pair_begin.push_back(static_cast<std::uint32_t>(ids.size()));
+    made.pairs.resize(ids.size());
+    for (std::size_t pair = 0; pair < ids.size(); ++pair) {
+        auto& next = counts[static_cast<std::size_t>(ids[pair])];
+        made.pairs[next++] = {static_cast<std::int32_t>(pair / static_cast<std::size_t>(top_k)), static_cast<std::int32_t>(pair)};
+    }
+    return made;
+}
+
+result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
+                         forward_observer* observer, double& stall_s) {
+    auto& arena = step.arena;
+    const auto& moe = std::get<moe_layer>(layer.feed_forward);
+    auto assignment = route(step, layer, moe);
+    if (!assignment)
+        return tl::unexpected(assignment.error());
+    if (observer)
+        observer->routing(layer.index, {arena.host_expert_ids.data(), assignment->pairs.size()});
+    if (auto done = step.queue.upload(arena.pairs.as<void>(), assignment->pairs.data(),
+                                      assignment->pairs.size() * sizeof(moira_expert_pair));
+        !done)
+        return done;
+    if (moe.shared) {
+        const auto shared = every_row_args(step, *moe.shared);
+        if (auto done = step.queue.launch({{moe.shared->op, &shared}}); !done)
+            return done;
+    }
+    // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
+    const auto order = store.residents_first(layer.index, assignment->experts);
+    const auto wave_max = static_cast<std::size_t>(store.wave_experts_max());
+    for (std::size_t begin = 0; begin < order.size(); begin += wave_max) {
+        const auto wave = std::span(order).subspan(begin, std::min(wave_max, order.size() - begin));
+        if (auto done = run_wave(step, layer, moe, store, *assignment, wave, stall_s); !done)
+            return done;
+    }
+    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows), 0, arena.expert_out.as<float>(),
+                                     arena.expert_weights.as<float>(), moe.shared ? arena.block_out.as<float>() : nullptr,
+                                     arena.x.as<float>()};
+    return step.queue.launch({{moe.combine, &combine}});
+}
+
+result<void> run_dense(const step_context& step, const model_layer& layer) {
+    auto& arena = step.arena;
+    const auto& dense = std::get<dense_layer>(layer.feed_forward);
+    const auto normalize = norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(),
+                                     step.shape.hidden);
+    const auto ffn = every_row_args(step, dense.ffn);
+    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows), 0, nullptr, nullptr,
+                                     arena.block_out.as<float>(), arena.x.as<float>()};
+    return step.queue.launch({{layer.post_attention_norm.op, &normalize}, {dense.ffn.op, &ffn}, {dense.combine, &combine}});
+}
+
+}  // namespace moira

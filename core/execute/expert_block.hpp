@@ -1,0 +1,34 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/execute/attention_block.hpp"
+#include "core/execute/forward_observer.hpp"
+#include "core/experts/expert_store.hpp"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace moira {
+
+/// The pairs of a step sorted by expert: what the expert op reads, and the union of experts that the step needs.
+struct expert_assignment {
+    std::vector<std::int32_t> experts;     ///< distinct, ascending
+    std::vector<std::uint32_t> pair_begin; ///< [experts + 1]
+    std::vector<moira_expert_pair> pairs;  ///< [rows * top_k]; of one expert in ascending rows
+};
+
+/// `ids`: [rows, top_k], checked against `experts` (a kernel's output is not trusted to index host memory). Errors:
+/// device_error for an id out of range.
+result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts);
+
+/// x += experts(norm(x)) + shared(norm(x)): routes every row, computes resident experts while missing ones travel, in
+/// waves when the union exceeds the store's slots, and adds the outputs in rank order. `stall_s` grows by the time that
+/// was spent waiting for experts. `observer` may be null.
+result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
+                         forward_observer* observer, double& stall_s);
+
+/// x += ffn(norm(x)) of a layer without experts.
+result<void> run_dense(const step_context& step, const model_layer& layer);
+
+}  // namespace moira

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace moira {
+
+/// Watches a forward pass: evaluation and tracing. Called on the thread that runs the step, in order. What it gets is
+/// valid during the call only.
+class forward_observer {
+public:
+    virtual ~forward_observer() = default;
+
+    /// Residual stream before layer `layer`, [rows, hidden]; `layer` = number of layers: after the final norm.
+    virtual void hidden(std::int32_t layer, std::span<const float> rows) = 0;
+
+    /// Chosen experts, [rows, top_k], in falling order of choice.
+    virtual void routing(std::int32_t layer, std::span<const std::int32_t> ids) = 0;
+
+    /// Logits of one row of the step, in order of the plan's samples.
+    virtual void logits(std::int32_t row, std::span<const float> values) = 0;
+};
+
+}  // namespace moira

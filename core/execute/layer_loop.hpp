@@ -1,0 +1,29 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/execute/attention_block.hpp"
+#include "core/execute/forward_observer.hpp"
+#include "core/experts/expert_store.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace moira {
+
+/// The KV bytes: one pool per layer, f32 [pages * page_tokens, kv_width]. Page ids are the batcher's.
+struct kv_cache {
+    static result<kv_cache> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory);
+    std::vector<device_buffer> layers;
+};
+
+/// Logits of one wanted row: [vocabulary].
+using logits_function = std::function<void(std::size_t sample, std::span<const float> logits)>;
+
+/// One forward pass of a step whose plan was uploaded to the arena. `sample_rows` are the rows whose logits are wanted.
+result<void> forward(const step_context& step, kv_cache& cache, expert_store& store,
+                     std::span<const std::int32_t> sample_rows, const logits_function& on_logits,
+                     forward_observer* observer, double& stall_s);
+
+}  // namespace moira

@@ -1,0 +1,57 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/batch/step_plan.hpp"
+#include "core/execute/device.hpp"
+#include "core/execute/weight_loader.hpp"
+#include "core/model/model_shape.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace moira {
+
+/// All memory that one step writes, sized once for the stated maxima. One step at a time uses it. `rows` is the number
+/// of rows of the step.
+struct step_arena {
+    static result<step_arena> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory,
+                                     std::uint64_t workspace_bytes);
+
+    /// Copies a plan's arrays to the device.
+    result<void> upload(const step_plan& plan, device_queue& queue);
+
+    std::int32_t rows = 0;
+
+    // from the plan, on the device
+    device_buffer tokens, positions, slots;  ///< i32 [rows]
+    device_buffer attention_rows;            ///< moira_attention_row [rows]
+    device_buffer page_table;                ///< i32 [pages]
+    std::int32_t page_table_entries = 0;
+
+    // activations, f32
+    device_buffer x;              ///< [rows, hidden]: the residual stream
+    device_buffer normed;         ///< [rows, hidden]
+    device_buffer query_low;      ///< [rows, query_rank]
+    device_buffer query;          ///< [rows, query_width]
+    device_buffer kv;             ///< [rows, kv_width]: as a token slot of the KV cache
+    device_buffer attended;       ///< [rows, attention_width]
+    device_buffer router_logits;  ///< [rows, experts]
+    device_buffer expert_ids;     ///< i32 [rows, top_k]
+    device_buffer expert_weights; ///< [rows, top_k]
+    device_buffer expert_out;     ///< [rows * top_k, hidden]
+    device_buffer block_out;      ///< [rows, hidden]: shared experts or a dense block
+    device_buffer head_in;        ///< [logits_rows_max, hidden]
+    device_buffer logits;         ///< [logits_rows_max, vocabulary]
+    device_buffer workspace;      ///< for ops that asked
+
+    // tables of the expert op
+    device_buffer every_row_pairs, every_row_group;  ///< all rows to one expert: dense and shared blocks
+    device_buffer pairs;          ///< moira_expert_pair [rows * top_k]
+    device_buffer groups;         ///< moira_expert_group [experts]
+
+    // host mirrors
+    std::vector<std::int32_t> host_expert_ids;
+    std::vector<float> host_logits;  ///< [logits_rows_max, vocabulary]
+};
+
+}  // namespace moira

@@ -1,0 +1,436 @@
+#include "core/execute/weight_loader.hpp"
+
+#include "core/base/float_formats.hpp"
+
+#include <cstring>
+#include <utility>
+
+namespace moira {
+
+// Loading is a long list of steps that can all fail in the same way.
+#define MOIRA_TRY(variable, expression)                                                                                \
+    auto variable##_or = (expression);                                                                                 \
+    if (!variable##_or)                                                                                                \
+        return tl::unexpected(variable##_or.error());                                                                  \
+    auto variable = std::move(*variable##_or)
+
+namespace {
+
+moira_quantization plain(std::uint32_t weight_type) {
+    return {weight_type, MOIRA_SCALE_NONE, MOIRA_TYPE_F32, 0, 0, MOIRA_ACTIVATION_KEEP};
+}
+
+std::uint32_t u32(std::int32_t value) { return static_cast<std::uint32_t>(value); }
+
+}  // namespace
+
+std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept {
+    switch (type) {
+    case tensor_type::f32:
+        return MOIRA_TYPE_F32;
+    case tensor_type::bf16:
+        return MOIRA_TYPE_BF16;
+    case tensor_type::f16:
+        return MOIRA_TYPE_F16;
+    case tensor_type::f8_e4m3:
+        return MOIRA_TYPE_F8_E4M3;
+    default:
+        return std::nullopt;
+    }
+}
+
+weight_loader::weight_loader(const checkpoint& model, const model_weight_names& names, const execution_limits& limits,
+                             op_set& ops, const op_provider& memory, device_queue& queue, load_progress progress)
+    : model_(model), shape_(model.shape()), names_(names), limits_(limits), ops_(ops), memory_(memory), queue_(queue),
+      progress_(std::move(progress)), dense_bytes_total_(summarize(model).bytes_dense) {}
+
+// ---- bytes ---------------------------------------------------------------------------------------------------------
+
+result<const tensor_location*> weight_loader::find(const std::string& name) const {
+    if (const auto* tensor = model_.find(name))
+        return tensor;
+    return fail(errc::corrupt_file, model_.folder().string() + ": tensor " + name + " is missing");
+}
+
+result<std::vector<std::byte>> weight_loader::read_bytes(const std::string& name) {
+    MOIRA_TRY(tensor, find(name));
+    std::vector<std::byte> bytes(tensor->bytes);
+    if (auto read = model_.read(*tensor, bytes); !read)
+        return tl::unexpected(read.error());
+    loaded_bytes_ += bytes.size();
+    if (progress_)
+        progress_(loaded_bytes_, dense_bytes_total_);
+    return bytes;
+}
+
+result<device_buffer> weight_loader::to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment) {
+    MOIRA_TRY(buffer, device_buffer::create(memory_, count, alignment));
+    if (auto copied = queue_.upload(buffer.as<void>(), bytes, count); !copied)
+        return tl::unexpected(copied.error());
+    if (auto done = queue_.synchronize(); !done)
+        return tl::unexpected(done.error());
+    return buffer;
+}
+
+result<device_buffer> weight_loader::load_f32(const std::string& name, std::int32_t elements) {
+    MOIRA_TRY(tensor, find(name));
+    MOIRA_TRY(bytes, read_bytes(name));
+    const auto type = kernel_type(tensor->type);
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    if (!type || tensor->elements() != values.size() || !widen_to_f32(*type, bytes, values))
+        return fail(errc::unsupported, model_.folder().string() + ": tensor " + name + " is " +
+                                           std::string(tensor_type_name(tensor->type)) +
+                                           "; norms and biases are read as BF16, F16 or F32");
+    return to_device(values.data(), values.size() * sizeof(float));
+}
+
+result<device_buffer> weight_loader::pack(const op_provider& provider, const moira_pack_desc& desc,
+                                          const std::vector<std::string>& names) {
+    moira_pack_info info{};
+    info.struct_size = sizeof info;
+    if (const auto status = provider.api->pack_query(provider.device, &desc, &info); status != MOIRA_OK)
+        return tl::unexpected(plugin_error(provider, status, "packing " + names.front()));
+    std::vector<std::vector<std::byte>> bytes;
+    std::vector<moira_pack_source> sources;
+    for (const auto& name : names) {
+        MOIRA_TRY(tensor, read_bytes(name));
+        bytes.push_back(std::move(tensor));
+        sources.push_back({bytes.back().data(), nullptr, nullptr});
+    }
+    std::vector<std::byte> packed(info.packed_bytes), scratch(info.scratch_bytes);
+    const auto status = provider.api->pack(provider.device, &desc, sources.data(), packed.data(), scratch.data());
+    if (status != MOIRA_OK)
+        return tl::unexpected(plugin_error(provider, status, "packing " + names.front()));
+    return to_device(packed.data(), packed.size(), std::max(info.alignment, device_alignment));
+}
+
+// ---- parts of a layer ----------------------------------------------------------------------------------------------
+
+result<norm> weight_loader::load_norm(const std::string& name, std::int32_t width) {
+    auto desc = describe_op<moira_rmsnorm_desc>(MOIRA_OP_RMSNORM, limits_.rows_max);
+    desc.width = u32(width);
+    desc.epsilon = static_cast<float>(shape_.norm_epsilon);
+    MOIRA_TRY(op, ops_.prepare(desc));
+    MOIRA_TRY(weight, load_f32(name, width));
+    return norm{op, std::move(weight)};
+}
+
+result<linear> weight_loader::load_linear(const std::string& name, const std::string& bias_name, std::int32_t n,
+                                          std::int32_t k, std::uint32_t compute, bool accumulate,
+                                          std::int32_t rows_max) {
+    MOIRA_TRY(tensor, find(name));
+    const auto type = kernel_type(tensor->type);
+    if (!type)
+        return fail(errc::unsupported, "tensor " + name + " has type " + std::string(tensor_type_name(tensor->type)));
+    auto desc = describe_op<moira_gemm_desc>(MOIRA_OP_GEMM, rows_max);
+    desc.n = u32(n);
+    desc.k = u32(k);
+    desc.compute = compute;
+    desc.accumulate = accumulate;
+    desc.has_bias = !bias_name.empty();
+    desc.quantization = plain(*type);
+    linear made;
+    MOIRA_TRY(op, ops_.prepare(desc));
+    made.op = op;
+    moira_pack_desc packing{};
+    packing.struct_size = sizeof packing;
+    packing.kind = MOIRA_PACK_GEMM;
+    packing.n = desc.n;
+    packing.k = desc.k;
+    packing.compute = compute;
+    packing.quantization = desc.quantization;
+    MOIRA_TRY(weight, pack(*op->provider, packing, {name}));
+    made.weight = std::move(weight);
+    if (!bias_name.empty()) {
+        MOIRA_TRY(bias, load_f32(bias_name, n));
+        made.bias = std::move(bias);
+    }
+    return made;
+}
+
+namespace {
+
+moira_expert_ffn_desc ffn_desc(const model_shape& shape, std::int32_t inner, std::int32_t experts,
+                               std::int32_t pairs_max, std::uint32_t type) {
+    auto desc = describe_op<moira_expert_ffn_desc>(MOIRA_OP_EXPERT_FFN, pairs_max);
+    desc.hidden = u32(shape.hidden);
+    desc.inner = u32(inner);
+    desc.experts = u32(experts);
+    desc.activation = MOIRA_FFN_SILU_GATED;
+    desc.quantization = plain(type);
+    return desc;
+}
+
+moira_pack_desc ffn_packing(const moira_expert_ffn_desc& desc) {
+    moira_pack_desc packing{};
+    packing.struct_size = sizeof packing;
+    packing.kind = MOIRA_PACK_EXPERT;
+    packing.n = desc.inner;
+    packing.k = desc.hidden;
+    packing.compute = MOIRA_COMPUTE_AUTO;
+    packing.quantization = desc.quantization;
+    return packing;
+}
+
+}  // namespace
+
+result<gated_ffn> weight_loader::load_ffn(const ffn_weight_names& names, std::int32_t inner) {
+    MOIRA_TRY(tensor, find(names.gate));
+    const auto type = kernel_type(tensor->type);
+    if (!type)
+        return fail(errc::unsupported, "tensor " + names.gate + " has type " + std::string(tensor_type_name(tensor->type)));
+    const auto desc = ffn_desc(shape_, inner, 1, limits_.rows_max, *type);
+    gated_ffn made;
+    MOIRA_TRY(op, ops_.prepare(desc));
+    made.op = op;
+    MOIRA_TRY(slab, pack(*op->provider, ffn_packing(desc), {names.gate, names.up, names.down}));
+    made.slab = std::move(slab);
+    const moira_expert_entry entry{reinterpret_cast<std::uintptr_t>(made.slab.as<void>()), 1, 0};
+    MOIRA_TRY(device_entry, to_device(&entry, sizeof entry));
+    made.entry = std::move(device_entry);
+    return made;
+}
+
+result<const prepared_op*> weight_loader::prepare_rope(std::int32_t heads) {
+    auto desc = describe_op<moira_rope_desc>(MOIRA_OP_ROPE, limits_.rows_max);
+    desc.heads = u32(heads);
+    desc.width = u32(shape_.rope.width);
+    desc.interleaved = shape_.rope.interleaved;
+    desc.positions = u32(limits_.context_max);
+    return ops_.prepare(desc);
+}
+
+result<const prepared_op*> weight_loader::prepare_append() {
+    auto desc = describe_op<moira_kv_append_desc>(MOIRA_OP_KV_APPEND, limits_.rows_max);
+    desc.width = u32(shape_.kv_width());
+    desc.kv_type = MOIRA_TYPE_F32;
+    desc.slots = u32(limits_.pages) * u32(limits_.page_tokens);
+    return ops_.prepare(desc);
+}
+
+result<mla_attention> weight_loader::load_mla(const attention_weight_names& names, const mla_shape& shape) {
+    constexpr auto compute = MOIRA_COMPUTE_AUTO;
+    const auto rows = limits_.rows_max;
+    const auto hidden = shape_.hidden;
+    mla_attention made;
+    if (shape.query_rank == 0) {
+        MOIRA_TRY(query, load_linear(names.q, "", shape_.query_width(), hidden, compute, false, rows));
+        made.query = std::move(query);
+    } else {
+        MOIRA_TRY(query_a, load_linear(names.q_a, names.q_a_bias, shape.query_rank, hidden, compute, false, rows));
+        MOIRA_TRY(query_a_norm, load_norm(names.q_a_norm, shape.query_rank));
+        MOIRA_TRY(query_b, load_linear(names.q_b, "", shape_.query_width(), shape.query_rank, compute, false, rows));
+        made.query_a = std::move(query_a);
+        made.query_a_norm = std::move(query_a_norm);
+        made.query_b = std::move(query_b);
+    }
+    MOIRA_TRY(kv_a, load_linear(names.kv_a, names.kv_a_bias, shape_.kv_width(), hidden, compute, false, rows));
+    MOIRA_TRY(kv_a_norm, load_norm(names.kv_a_norm, shape.kv_rank));
+    MOIRA_TRY(rope_query, prepare_rope(shape.heads));
+    MOIRA_TRY(rope_key, prepare_rope(1));
+    MOIRA_TRY(append, prepare_append());
+    MOIRA_TRY(kv_b_tensor, find(names.kv_b));
+
+    auto desc = describe_op<moira_attention_mla_desc>(MOIRA_OP_ATTENTION_MLA, rows);
+    desc.heads = u32(shape.heads);
+    desc.key_dim = u32(shape.key_dim);
+    desc.rope_dim = u32(shape.rope_dim);
+    desc.value_dim = u32(shape.value_dim);
+    desc.kv_rank = u32(shape.kv_rank);
+    desc.kv_type = MOIRA_TYPE_F32;
+    desc.page_tokens = u32(limits_.page_tokens);
+    desc.pages = u32(limits_.pages);
+    desc.context_max = u32(limits_.context_max);
+    desc.scale = static_cast<float>(shape_.attention_scale());
+    desc.quantization = plain(kernel_type(kv_b_tensor->type).value_or(MOIRA_TYPE_BF16));
+    MOIRA_TRY(attention, ops_.prepare(desc));
+
+    moira_pack_desc packing{};
+    packing.struct_size = sizeof packing;
+    packing.kind = MOIRA_PACK_MLA_KV;
+    packing.n = desc.heads * (desc.key_dim + desc.value_dim);
+    packing.k = desc.kv_rank;
+    packing.heads = desc.heads;
+    packing.key_dim = desc.key_dim;
+    packing.value_dim = desc.value_dim;
+    packing.compute = MOIRA_COMPUTE_AUTO;
+    packing.quantization = desc.quantization;
+    MOIRA_TRY(kv_b, pack(*attention->provider, packing, {names.kv_b}));
+    MOIRA_TRY(output, load_linear(names.o, names.o_bias, hidden, shape_.attention_width(), compute, true, rows));
+
+    made.kv_a = std::move(kv_a);
+    made.kv_a_norm = std::move(kv_a_norm);
+    made.kv_b = std::move(kv_b);
+    made.rope_query = rope_query;
+    made.rope_key = rope_key;
+    made.append = append;
+    made.attention = attention;
+    made.output = std::move(output);
+    return made;
+}
+
+result<gqa_attention> weight_loader::load_gqa(const attention_weight_names& names, const gqa_shape& shape) {
+    constexpr auto compute = MOIRA_COMPUTE_AUTO;
+    const auto rows = limits_.rows_max;
+    const auto hidden = shape_.hidden;
+    const auto kv_side = shape.kv_heads * shape.head_dim;
+    gqa_attention made;
+    MOIRA_TRY(query, load_linear(names.q, names.q_bias, shape_.query_width(), hidden, compute, false, rows));
+    MOIRA_TRY(key, load_linear(names.k, names.k_bias, kv_side, hidden, compute, false, rows));
+    MOIRA_TRY(value, load_linear(names.v, names.v_bias, kv_side, hidden, compute, false, rows));
+    if (shape.query_key_norm) {
+        MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.head_dim));
+        MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.head_dim));
+        made.query_norm = std::move(query_norm);
+        made.key_norm = std::move(key_norm);
+    }
+    MOIRA_TRY(rope_query, prepare_rope(shape.heads));
+    MOIRA_TRY(rope_key, prepare_rope(shape.kv_heads));
+    MOIRA_TRY(append, prepare_append());
+
+    auto desc = describe_op<moira_attention_gqa_desc>(MOIRA_OP_ATTENTION_GQA, rows);
+    desc.heads = u32(shape.heads);
+    desc.kv_heads = u32(shape.kv_heads);
+    desc.head_dim = u32(shape.head_dim);
+    desc.kv_type = MOIRA_TYPE_F32;
+    desc.page_tokens = u32(limits_.page_tokens);
+    desc.pages = u32(limits_.pages);
+    desc.context_max = u32(limits_.context_max);
+    desc.window = u32(shape.window);
+    desc.scale = static_cast<float>(shape_.attention_scale());
+    MOIRA_TRY(attention, ops_.prepare(desc));
+    MOIRA_TRY(output, load_linear(names.o, names.o_bias, hidden, shape_.attention_width(), compute, true, rows));
+
+    made.query = std::move(query);
+    made.key = std::move(key);
+    made.value = std::move(value);
+    made.rope_query = rope_query;
+    made.rope_key = rope_key;
+    made.append = append;
+    made.attention = attention;
+    made.output = std::move(output);
+    return made;
+}
+
+result<dense_layer> weight_loader::load_dense(const layer_weight_names& names) {
+    auto desc = describe_op<moira_combine_desc>(MOIRA_OP_COMBINE, limits_.rows_max);
+    desc.width = u32(shape_.hidden);
+    desc.has_shared = 1;
+    MOIRA_TRY(combine, ops_.prepare(desc));
+    MOIRA_TRY(ffn, load_ffn(names.dense, shape_.dense_inner));
+    return dense_layer{std::move(ffn), combine};
+}
+
+result<moe_layer> weight_loader::load_moe(const layer_weight_names& names, const expert_execution& experts) {
+    const auto& moe = shape_.moe;
+    moe_layer made;
+    MOIRA_TRY(router, load_linear(names.router, "", moe.experts, shape_.hidden, MOIRA_COMPUTE_F32, false, limits_.rows_max));
+    made.router = std::move(router);
+
+    auto topk = describe_op<moira_router_topk_desc>(MOIRA_OP_ROUTER_TOPK, limits_.rows_max);
+    topk.experts = u32(moe.experts);
+    topk.top_k = u32(moe.top_k);
+    topk.scoring = moe.scoring == router_scoring::sigmoid ? MOIRA_SCORE_SIGMOID : MOIRA_SCORE_SOFTMAX;
+    topk.has_bias = moe.choice_bias;
+    topk.groups = u32(moe.groups);
+    topk.groups_kept = u32(moe.groups_kept);
+    topk.normalize = moe.normalize;
+    topk.scale = static_cast<float>(moe.scale);
+    MOIRA_TRY(topk_op, ops_.prepare(topk));
+    made.topk = topk_op;
+    if (moe.choice_bias) {
+        MOIRA_TRY(bias, load_f32(names.router_bias, moe.experts));
+        made.choice_bias = std::move(bias);
+    }
+    made.experts = experts.op;
+    if (moe.shared_inner > 0) {
+        MOIRA_TRY(shared, load_ffn(names.shared, moe.shared_inner));
+        made.shared = std::move(shared);
+    }
+    auto combine = describe_op<moira_combine_desc>(MOIRA_OP_COMBINE, limits_.rows_max);
+    combine.width = u32(shape_.hidden);
+    combine.top_k = u32(moe.top_k);
+    combine.has_shared = moe.shared_inner > 0;
+    MOIRA_TRY(combine_op, ops_.prepare(combine));
+    made.combine = combine_op;
+    return made;
+}
+
+result<model_layer> weight_loader::load_layer(std::int32_t index, const expert_execution& experts) {
+    const auto& names = names_.layers[static_cast<std::size_t>(index)];
+    model_layer made;
+    made.index = index;
+    MOIRA_TRY(input_norm, load_norm(names.input_norm, shape_.hidden));
+    MOIRA_TRY(post_norm, load_norm(names.post_attention_norm, shape_.hidden));
+    made.input_norm = std::move(input_norm);
+    made.post_attention_norm = std::move(post_norm);
+    if (shape_.mla) {
+        MOIRA_TRY(attention, load_mla(names.attention, *shape_.mla));
+        made.attention = std::move(attention);
+    } else {
+        MOIRA_TRY(attention, load_gqa(names.attention, *shape_.gqa));
+        made.attention = std::move(attention);
+    }
+    if (shape_.layer_is_moe[static_cast<std::size_t>(index)]) {
+        MOIRA_TRY(moe, load_moe(names, experts));
+        made.feed_forward = std::move(moe);
+    } else {
+        MOIRA_TRY(dense, load_dense(names));
+        made.feed_forward = std::move(dense);
+    }
+    return made;
+}
+
+// ---- the whole model -----------------------------------------------------------------------------------------------
+
+result<expert_execution> weight_loader::prepare_experts() {
+    const auto& moe = shape_.moe;
+    std::size_t first_moe_layer = 0;
+    while (first_moe_layer < shape_.layer_is_moe.size() && !shape_.layer_is_moe[first_moe_layer])
+        ++first_moe_layer;
+    if (first_moe_layer == shape_.layer_is_moe.size())
+        return fail(errc::unsupported, model_.folder().string() + ": no layer has experts; MOIRA runs mixture-of-experts models");
+    MOIRA_TRY(tensor, find(names_.layers[first_moe_layer].experts.front().gate));
+    const auto type = kernel_type(tensor->type).value_or(MOIRA_TYPE_BF16);
+    const auto desc = ffn_desc(shape_, moe.inner, moe.experts, limits_.rows_max * moe.top_k, type);
+    expert_execution made;
+    MOIRA_TRY(op, ops_.prepare(desc));
+    made.op = op;
+    MOIRA_TRY(packing, query_expert_packing(model_, names_, *op->provider));
+    made.packing = packing;
+    return made;
+}
+
+result<model_weights> weight_loader::load(const expert_execution& experts) {
+    model_weights made;
+    MOIRA_TRY(embedding_tensor, find(names_.embedding));
+    auto desc = describe_op<moira_embedding_desc>(MOIRA_OP_EMBEDDING, limits_.rows_max);
+    desc.vocabulary = u32(shape_.vocabulary);
+    desc.width = u32(shape_.hidden);
+    desc.weight_type = kernel_type(embedding_tensor->type).value_or(MOIRA_TYPE_BF16);
+    MOIRA_TRY(embed, ops_.prepare(desc));
+    made.embed = embed;
+    MOIRA_TRY(embedding_bytes, read_bytes(names_.embedding));
+    MOIRA_TRY(embedding, to_device(embedding_bytes.data(), embedding_bytes.size()));
+    made.embedding = std::move(embedding);
+
+    for (std::int32_t index = 0; index < shape_.layers; ++index) {
+        MOIRA_TRY(layer, load_layer(index, experts));
+        made.layers.push_back(std::move(layer));
+    }
+    MOIRA_TRY(final_norm, load_norm(names_.final_norm, shape_.hidden));
+    made.final_norm = std::move(final_norm);
+    MOIRA_TRY(head, load_linear(names_.head, "", shape_.vocabulary, shape_.hidden, MOIRA_COMPUTE_AUTO, false,
+                                limits_.logits_rows_max));
+    made.head = std::move(head);
+
+    const auto table = rope_table(shape_.rope, limits_.context_max);
+    MOIRA_TRY(rope, to_device(table.data(), table.size() * sizeof(float)));
+    made.rope = std::move(rope);
+    made.dense_bytes = loaded_bytes_;
+    return made;
+}
+
+#undef MOIRA_TRY
+
+}  // namespace moira

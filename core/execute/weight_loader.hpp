@@ -1,0 +1,76 @@
+#pragma once
+
+#include "core/base/error.hpp"
+#include "core/execute/layer_weights.hpp"
+#include "core/experts/checkpoint_slab_source.hpp"
+#include "core/model/checkpoint.hpp"
+
+#include <functional>
+
+namespace moira {
+
+/// The maxima that ops are prepared for.
+struct execution_limits {
+    std::int32_t rows_max = 512;        ///< of one step
+    std::int32_t logits_rows_max = 16;  ///< rows of one head launch: logits of a whole prompt would not fit
+    std::int32_t context_max = 0;
+    std::int32_t page_tokens = 16;
+    std::int32_t pages = 0;
+};
+
+/// Called with (bytes done, bytes in all) while loading.
+using load_progress = std::function<void(std::uint64_t, std::uint64_t)>;
+
+/// The kernel ABI's number for a checkpoint's type; none for types that no kernel reads.
+std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept;
+
+/// The plugin's op for the routed experts, and how their slabs are packed.
+struct expert_execution {
+    const prepared_op* op = nullptr;
+    expert_packing packing;
+};
+
+/// Prepares every op of the model and loads its dense weights. Errors: those of op_set, device_buffer and checkpoint.
+class weight_loader {
+public:
+    weight_loader(const checkpoint& model, const model_weight_names& names, const execution_limits& limits, op_set& ops,
+                  const op_provider& memory, device_queue& queue, load_progress progress);
+
+    /// Absent experts (a model without MoE layers) are an error of the shape check, not of this function.
+    result<expert_execution> prepare_experts();
+
+    result<model_weights> load(const expert_execution& experts);
+
+private:
+    result<norm> load_norm(const std::string& name, std::int32_t width);
+    result<linear> load_linear(const std::string& name, const std::string& bias_name, std::int32_t n, std::int32_t k,
+                               std::uint32_t compute, bool accumulate, std::int32_t rows_max);
+    result<gated_ffn> load_ffn(const ffn_weight_names& names, std::int32_t inner);
+    result<mla_attention> load_mla(const attention_weight_names& names, const mla_shape& shape);
+    result<gqa_attention> load_gqa(const attention_weight_names& names, const gqa_shape& shape);
+    result<moe_layer> load_moe(const layer_weight_names& names, const expert_execution& experts);
+    result<dense_layer> load_dense(const layer_weight_names& names);
+    result<model_layer> load_layer(std::int32_t index, const expert_execution& experts);
+    result<const prepared_op*> prepare_rope(std::int32_t heads);
+    result<const prepared_op*> prepare_append();
+
+    result<const tensor_location*> find(const std::string& name) const;
+    result<std::vector<std::byte>> read_bytes(const std::string& name);
+    result<device_buffer> load_f32(const std::string& name, std::int32_t elements);
+    result<device_buffer> to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment = device_alignment);
+    result<device_buffer> pack(const op_provider& provider, const moira_pack_desc& desc,
+                               const std::vector<std::string>& names);
+
+    const checkpoint& model_;
+    const model_shape& shape_;
+    const model_weight_names& names_;
+    execution_limits limits_;
+    op_set& ops_;
+    const op_provider& memory_;
+    device_queue& queue_;
+    load_progress progress_;
+    std::uint64_t loaded_bytes_ = 0;
+    std::uint64_t dense_bytes_total_ = 0;
+};
+
+}  // namespace moira

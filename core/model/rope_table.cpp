@@ -77,7 +77,7 @@ std::vector<float> rope_table(const rope_shape& rope, std::int32_t positions) {
     for (std::size_t pair = 0; pair < pairs; ++pair)
         frequencies[pair] = frequency_of(rope, static_cast<std::int32_t>(pair));
     const double magnitude = magnitude_of(rope);
-    std::vector<float> table(static_cast<std::size_t>(positions) * pairs * 2);
+    std::vector<float> table(static_cast<std::size_t>(std::max(positions, 0)) * pairs * 2);
     float* row = table.data();
     for (std::int32_t position = 0; position < positions; ++position, row += 2 * pairs)
         for (std::size_t pair = 0; pair < pairs; ++pair) {

@@ -7,6 +7,8 @@ namespace moira {
 
 namespace {
 
+// Values for absent keys are those of transformers' DeepseekV3Config, except that sizes are never guessed.
+
 void read_attention(config_reader& config, model_shape& shape) {
     mla_shape mla;
     mla.heads = config.integer({"num_attention_heads"}, heads_range);
@@ -25,14 +27,14 @@ void read_experts(config_reader& config, model_shape& shape) {
     moe.experts = config.integer({"n_routed_experts", "num_local_experts", "num_experts"}, experts_range);
     moe.top_k = config.integer({"num_experts_per_tok"}, experts_range);
     moe.inner = config.integer({"moe_intermediate_size"}, inner_range);
-    const auto shared = config.integer({"n_shared_experts", "num_shared_experts"}, shared_experts_range, 0);
+    const auto shared = config.integer({"n_shared_experts", "num_shared_experts"}, shared_experts_range, 1);
     moe.shared_inner = shared * moe.inner;
     moe.scoring = router_scoring::sigmoid;
     moe.choice_bias = true;
-    moe.groups = config.integer({"n_group"}, experts_range, 1);
-    moe.groups_kept = config.integer({"topk_group"}, experts_range, 1);
+    moe.groups = config.integer({"n_group"}, experts_range, 8);
+    moe.groups_kept = config.integer({"topk_group"}, experts_range, 4);
     moe.normalize = config.flag({"norm_topk_prob"}, true);
-    moe.scale = config.number({"routed_scaling_factor"}, expert_scale_range, 1.0);
+    moe.scale = config.number({"routed_scaling_factor"}, expert_scale_range, 2.5);
     config.require_text({"scoring_func"}, "sigmoid");
     config.require_text({"topk_method"}, "noaux_tc");
 }
@@ -43,7 +45,7 @@ void read_config(config_reader& config, model_shape& shape) {
     read_experts(config, shape);
     shape.dense_inner = config.integer({"intermediate_size"}, inner_range);
     shape.mtp_layers = config.integer({"num_nextn_predict_layers"}, mtp_layers_range, 0);
-    const auto first_moe_layer = config.integer({"first_k_dense_replace"}, {0, layers_range.most}, 0);
+    const auto first_moe_layer = config.integer({"first_k_dense_replace"}, {0, layers_range.most}, 3);
     const auto every = config.integer({"moe_layer_freq"}, layers_range, 1);
     for (std::int32_t layer = 0; layer < shape.layers; ++layer)
         shape.layer_is_moe.push_back(layer >= first_moe_layer && layer % every == 0);

@@ -1,0 +1,65 @@
+#include "core/experts/expert_read_plan.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace moira;
+
+namespace {
+
+tensor_location at(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) {
+    tensor_location tensor;
+    tensor.file = file;
+    tensor.offset = offset;
+    tensor.bytes = bytes;
+    return tensor;
+}
+
+/// Every tensor lies inside a read, where the plan says.
+void check_plan(const expert_read_plan& plan, const std::array<const tensor_location*, 3>& tensors) {
+    for (std::size_t index = 0; index < 3; ++index) {
+        bool covered = false;
+        for (const expert_read& read : plan.all_reads()) {
+            const bool inside = read.file == tensors[index]->file && tensors[index]->offset >= read.offset &&
+                                tensors[index]->offset + tensors[index]->bytes <= read.offset + read.bytes;
+            covered = covered || (inside && plan.tensor_offsets[index] - read.scratch_offset ==
+                                                tensors[index]->offset - read.window_begin());
+        }
+        CHECK(covered);
+    }
+    std::uint64_t end = 0;
+    for (const expert_read& read : plan.all_reads()) {
+        CHECK(read.scratch_offset % read_alignment == 0);
+        CHECK(read.scratch_offset >= end);
+        end = read.scratch_offset + read.window_end() - read.window_begin();
+    }
+    CHECK(plan.scratch_bytes >= end);
+}
+
+std::uint32_t reads_for(const tensor_location& gate, const tensor_location& up, const tensor_location& down) {
+    const std::array<const tensor_location*, 3> tensors = {&gate, &up, &down};
+    const auto plan = plan_expert_read(tensors);
+    REQUIRE(plan);
+    check_plan(*plan, tensors);
+    return plan->read_count;
+}
+
+} // namespace
+
+TEST_CASE("adjacent tensors are one read in any order, distant ones and other files are reads of their own") {
+    CHECK(reads_for(at(0, 100, 50), at(0, 150, 50), at(0, 200, 70)) == 1);
+    CHECK(reads_for(at(0, 200, 70), at(0, 100, 50), at(0, 150, 50)) == 1);
+    CHECK(reads_for(at(0, 0, 10), at(0, 10 + read_gap_bytes_max, 10), at(0, 5000, 10)) == 1);
+    CHECK(reads_for(at(0, 0, 10), at(0, 11 + read_gap_bytes_max, 10), at(0, 5, 5)) == 2);
+    CHECK(reads_for(at(0, 100, 50), at(1, 150, 50), at(0, 150, 70)) == 2);
+    CHECK(reads_for(at(2, 100, 50), at(1, 150, 50), at(0, 150, 70)) == 3);
+    CHECK(reads_for(at(0, 0, 1 << 20), at(0, 3 << 20, 1 << 20), at(0, 9 << 20, 4097)) == 3);
+}
+
+TEST_CASE("offsets that would overflow are refused") {
+    const tensor_location fine = at(0, 0, 10), absurd = at(0, ~0ULL - 5, 10), large = at(0, 5, ~0ULL);
+    for (const tensor_location* bad : {&absurd, &large}) {
+        const auto plan = plan_expert_read({&fine, bad, &fine});
+        REQUIRE_FALSE(plan);
+        CHECK(plan.error().code == errc::corrupt_file);
+    }
+}

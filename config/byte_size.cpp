@@ -16,6 +16,9 @@ constexpr std::uint64_t bytes_max = std::numeric_limits<std::int64_t>::max();
 // "18446744073709551615.000 GiB" and some room: longer texts are not sizes.
 constexpr std::size_t text_bytes_max = 64;
 
+// Below, six digits are no longer written without an exponent, and no model has a hundred thousand experts.
+constexpr double percent_min = 0.001;
+
 struct unit_row {
     std::string_view name; ///< lower case
     std::uint64_t bytes;
@@ -140,9 +143,9 @@ result<memory_budget> parse_memory_budget(std::string_view text) {
     const auto percent = length == body.size() && length > 0 && length <= text_bytes_max
                              ? decimal(body, text)
                              : result<double>(not_a_size(text));
-    if (!percent || !(*percent > 0.0 && *percent <= 100.0))
+    if (!percent || !(*percent >= percent_min && *percent <= 100.0))
         return fail(errc::invalid_argument, "found \"" + std::string(text.substr(0, text_bytes_max)) +
-                                                "\", expected a share over 0% and up to 100%");
+                                                "\", expected a share from 0.001% to 100%");
     return memory_budget::of_share(*percent / 100.0);
 }
 

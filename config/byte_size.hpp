@@ -36,7 +36,7 @@ struct memory_budget {
 /// results over 2^63 - 1 are refused.
 result<byte_size> parse_byte_size(std::string_view text);
 
-/// A byte size, or a percentage over 0 and up to 100. Errors: invalid_argument.
+/// A byte size, or a percentage from 0.001 to 100. Errors: invalid_argument.
 result<memory_budget> parse_memory_budget(std::string_view text);
 
 /// The largest binary unit that divides the number: "2GiB", "1500" (bytes). parse_byte_size reads it back exactly.

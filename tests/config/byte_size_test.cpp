@@ -45,7 +45,7 @@ TEST_CASE("a budget is bytes or a share, and a share needs a total") {
     CHECK(parse_memory_budget("100 %")->resolve(UINT64_MAX) == UINT64_MAX);
     CHECK(parse_memory_budget("0.5%")->resolve(1'000) == 5);
     CHECK(parse_memory_budget("2GiB")->resolve(10) == std::uint64_t{2} << 30);
-    for (const char* text : {"0%", "100.1%", "-5%", "%", "nan%", "1e1%", "5 0%", "half"})
+    for (const char* text : {"0%", "0.0009%", "100.1%", "-5%", "%", "nan%", "1e1%", "5 0%", "half"})
         CHECK_MESSAGE(!parse_memory_budget(text).has_value(), text);
 }
 
@@ -59,4 +59,5 @@ TEST_CASE("what is written is read back exactly") {
     CHECK(format_byte_size({std::uint64_t{2} << 30}) == "2GiB");
     CHECK(format_memory_budget(memory_budget::of_share(0.25)) == "25%");
     CHECK(format_memory_budget(memory_budget::of_bytes(4096)) == "4KiB");
+    CHECK(parse_memory_budget(format_memory_budget(*parse_memory_budget("0.001%"))).has_value());
 }

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "core/text/jinja_value.hpp"
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace moira {
+
+/// What a filter, test, method or function is called with.
+struct jinja_arguments {
+    std::vector<jinja_value> positional;
+    std::vector<std::pair<std::string, jinja_value>> named;
+
+    /// The argument at `index`, or the one called `name`; undefined when it was not given.
+    jinja_value get(std::size_t index, std::string_view name) const;
+};
+
+/// Known names; the parser refuses all others, so that a template fails when it is read, not in a conversation.
+bool is_jinja_filter(std::string_view name);
+bool is_jinja_test(std::string_view name);
+bool is_jinja_method(std::string_view name);
+bool is_jinja_function(std::string_view name);
+
+/// Each throws jinja_failure (invalid_argument) for values that it cannot take. Precondition: the name is known.
+jinja_value apply_jinja_filter(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,
+                               jinja_budget& budget);
+bool apply_jinja_test(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,
+                      jinja_budget& budget);
+jinja_value call_jinja_method(const std::string& name, const jinja_value& self, const jinja_arguments& arguments,
+                              jinja_budget& budget);
+jinja_value call_jinja_function(const std::string& name, const jinja_arguments& arguments, jinja_budget& budget);
+
+/// The values that a loop over `value` takes: items, keys of a dict, characters. Throws for what has none.
+jinja_items iterate(const jinja_value& value, jinja_budget& budget);
+
+} // namespace moira

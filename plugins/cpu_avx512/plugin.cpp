@@ -11,7 +11,7 @@ const cpu_kernels& plugin_kernels() {
         .requirement = "AVX-512 F, BW, VL, DQ and BF16",
         .numerics_id = "cpu-avx512-bf16",
         .score = 100,
-        .features_required = MOIRA_CPU_AVX512_F_BW_VL_DQ | MOIRA_CPU_AVX512_BF16,
+        .features_required = MOIRA_CPU_AVX2_FMA_F16C | MOIRA_CPU_AVX512_F_BW_VL_DQ | MOIRA_CPU_AVX512_BF16,
         .weight_supported = tile_weight_supported,
         .packing = tile_packing(),
         .embedding = reference_embedding,

@@ -64,13 +64,16 @@ public:
 
     /// Applies the result of the step in flight; one output per request that moved. A failed step ends exactly the
     /// requests that had rows in it, with the step's error. Requests past their deadline end with deadline_exceeded.
+    /// Every plan must be answered, with `failure` when its stream was lost: until then its pages stay taken and there
+    /// is no next plan. An answer to another step is ignored.
     std::vector<sequence_output> advance(const step_result& outcome, time_point now);
 
     /// Preempts up to `count` running sequences (newest first) before the next plan: for tests and for the stream's
-    /// restart. Rows in flight are ignored.
+    /// restart. Rows in flight are ignored: preempting everything, then answering the lost step with its failure, loses
+    /// no request.
     void preempt(std::int32_t count);
 
-    /// Ends everything with `why`.
+    /// Ends everything with `why`. A step in flight must still be answered.
     std::vector<sequence_output> fail_all(const error& why, time_point now);
 
     bool idle() const noexcept;  ///< nothing waiting, running or in flight

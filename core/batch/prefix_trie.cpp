@@ -34,31 +34,24 @@ void prefix_trie::take(std::int64_t index) {
     node& taken = at(index);
     if (taken.users++ > 0)
         return;
-    --unused_;
-    unused_leaves_.erase({taken.last_use, index});
+    unused_.erase({taken.last_use, index});
 }
 
 void prefix_trie::give_back(std::int64_t index) {
     node& given = at(index);
     if (--given.users > 0)
         return;
-    ++unused_;
     given.last_use = ++clock_;
-    if (given.children.empty())
-        unused_leaves_.insert({given.last_use, index});
+    unused_.insert({given.last_use, index});
 }
 
 std::optional<page_id> prefix_trie::forget_oldest() {
-    if (unused_leaves_.empty())
+    if (unused_.empty())
         return std::nullopt;
-    const std::int64_t index = unused_leaves_.begin()->second;
-    unused_leaves_.erase(unused_leaves_.begin());
-    node& forgotten = at(index);
-    node& parent = at(forgotten.parent);
-    parent.children.erase(forgotten.in_parent);
-    if (forgotten.parent != root && parent.users == 0 && parent.children.empty())
-        unused_leaves_.insert({parent.last_use, forgotten.parent});
-    --unused_;
+    const std::int64_t index = unused_.begin()->second;
+    unused_.erase(unused_.begin());
+    const node& forgotten = at(index);
+    at(forgotten.parent).children.erase(forgotten.in_parent);
     free_nodes_.push_back(index);
     return forgotten.page;
 }

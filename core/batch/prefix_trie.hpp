@@ -15,8 +15,8 @@
 namespace moira {
 
 /// Full KV pages by the exact tokens that they and all pages before them hold. A node is one page; its children differ
-/// in the tokens of the next page. Whoever uses a node uses all its ancestors, so a node without users has no used
-/// descendants, and unused leaves can be forgotten one after another until all unused nodes are gone.
+/// in the tokens of the next page. Whoever uses a node uses all its ancestors and gives them back after it, so an
+/// unused node's descendants are unused too, and for longer: the least recently used unused node is always a leaf.
 class prefix_trie {
 public:
     static constexpr std::int64_t root = 0;
@@ -35,10 +35,10 @@ public:
     void take(std::int64_t index);      ///< one more user
     void give_back(std::int64_t index); ///< one user less; descendants first
 
-    /// Removes the least recently used leaf that nobody uses and returns its page.
+    /// Removes the least recently used node that nobody uses and returns its page.
     std::optional<page_id> forget_oldest();
 
-    std::int32_t unused() const noexcept { return unused_; } ///< nodes without users
+    std::int32_t unused() const noexcept { return static_cast<std::int32_t>(unused_.size()); } ///< nodes without users
 
 private:
     struct token_order {
@@ -63,8 +63,7 @@ private:
 
     std::deque<node> nodes_; ///< a deque, so that growing moves no child_map
     std::vector<std::int64_t> free_nodes_;
-    std::set<std::pair<std::uint64_t, std::int64_t>> unused_leaves_; ///< (last_use, node)
-    std::int32_t unused_ = 0;
+    std::set<std::pair<std::uint64_t, std::int64_t>> unused_; ///< (last_use, node)
     std::uint64_t clock_ = 0;
 };
 

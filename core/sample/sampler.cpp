@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -53,12 +54,20 @@ void list_candidates(std::span<const float> logits, const sampling_parameters& p
     }
 }
 
+/// Two passes, because the plain loop cannot be vectorised: it would have to carry the index along.
 token_id argmax(std::span<const float> logits) noexcept {
-    std::size_t best = 0;
-    for (std::size_t i = 1; i < logits.size(); ++i)
-        if (logits[i] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[i])))
-            best = i;
-    return static_cast<token_id>(best);
+    constexpr std::size_t lanes = 16;
+    float best_of[lanes];
+    std::fill(std::begin(best_of), std::end(best_of), -std::numeric_limits<float>::infinity());
+    std::size_t i = 0;
+    for (; i + lanes <= logits.size(); i += lanes)
+        for (std::size_t lane = 0; lane < lanes; ++lane) // NaN is never greater
+            best_of[lane] = logits[i + lane] > best_of[lane] ? logits[i + lane] : best_of[lane];
+    for (; i < logits.size(); ++i)
+        best_of[0] = logits[i] > best_of[0] ? logits[i] : best_of[0];
+    const float best = *std::max_element(std::begin(best_of), std::end(best_of));
+    const auto first = std::find(logits.begin(), logits.end(), best);
+    return first == logits.end() ? 0 : static_cast<token_id>(first - logits.begin());
 }
 
 void keep_top_k(std::vector<candidate>& candidates, std::int32_t top_k) {
@@ -103,7 +112,8 @@ void keep_nucleus(std::vector<candidate>& candidates, double top_p) {
             sorted = std::min(candidates.size(), sorted + block);
             block *= 8;
             const auto at = [&](std::size_t i) { return candidates.begin() + static_cast<std::ptrdiff_t>(i); };
-            std::partial_sort(at(kept), at(sorted), candidates.end(), better);
+            std::nth_element(at(kept), at(sorted - 1), candidates.end(), better);
+            std::sort(at(kept), at(sorted), better);
         }
         mass += candidates[kept].score;
     }

@@ -222,7 +222,7 @@ private:
 TEST_CASE("whatever happens around it, a request gives what it gives alone") {
     std::uint64_t preemptions = 0;
     std::uint64_t cached_tokens = 0;
-    for (std::uint32_t seed = 0; seed < 1'000; ++seed) {
+    for (std::uint32_t seed = 0; seed < 500; ++seed) {
         INFO("seed ", seed);
         simulation scenario(seed);
         scenario.run();
@@ -230,6 +230,6 @@ TEST_CASE("whatever happens around it, a request gives what it gives alone") {
         cached_tokens += scenario.cached_tokens();
     }
     // The scenarios reach what they are for.
-    CHECK(preemptions > 1'000);
+    CHECK(preemptions > 500);
     CHECK(cached_tokens > 1'000);
 }

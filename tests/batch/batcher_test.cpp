@@ -226,6 +226,22 @@ TEST_CASE("when pages run out the newest waits and its text does not change") {
     }
 }
 
+TEST_CASE("a preempted request returns only when all its tokens have room") {
+    auto options = small_options();
+    options.chunk_tokens_max = 4;
+    options.kv = {.pages = 5, .page_tokens = 4, .reuse_prefixes = false};
+    engine machine(options);
+    const auto elder = make_request(1, 4, 12);
+    const auto younger = make_request(2, 8, 8);
+    REQUIRE(machine.batch.admit(elder, start));
+    REQUIRE(machine.batch.admit(younger, start));
+    machine.run();
+    machine.check_equals_alone(elder);
+    machine.check_equals_alone(younger);
+    // Room for its first chunk is there long before the elder ends; returning then would end in a second preemption.
+    CHECK(machine.ended.at(2).preemptions == 1);
+}
+
 TEST_CASE("forced preemption takes the newest, keeps the order, and ignores rows in flight") {
     auto options = small_options();
     options.kv.reuse_prefixes = false;

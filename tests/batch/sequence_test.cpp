@@ -89,7 +89,10 @@ TEST_CASE("times come from the moments that were passed in") {
     CHECK(one.start(2, start + 1s));
     one.accept(3, {}, "a", false, start + 3s);
     one.accept(3, {}, "a", false, start + 3500ms);
+    one.advance(2);
+    CHECK(one.uncomputed() == 1);
     one.preempt();
+    CHECK(one.computed() == 0);
     CHECK_FALSE(one.start(0, start + 4s));
     one.accept(3, {}, "a", false, start + 5s);
     const auto ended = finish(one, finish_reason::length, start + 9s);

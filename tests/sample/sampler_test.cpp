@@ -90,6 +90,17 @@ TEST_CASE("greedy takes the highest logit, the lower id of equals, and never NaN
     CHECK(greedy({-0.0f, 0.0f}) == 0);
 }
 
+TEST_CASE("greedy finds the best token at every place of rows of every length") {
+    for (std::size_t size = 1; size < 70; ++size)
+        for (std::size_t best = 0; best < size; ++best) {
+            std::vector<float> logits(size, -3.0f);
+            logits[best] = -2.0f;
+            logits[size - 1] = std::max(logits[size - 1], -2.0f);
+            logits[(best * 7 + 3) % size] = best == (best * 7 + 3) % size ? -2.0f : not_a_number;
+            REQUIRE(greedy(logits) == static_cast<token_id>(best));
+        }
+}
+
 TEST_CASE("infinite and missing logits have defined draws") {
     sampling_parameters parameters{.temperature = 1.0, .seed = 3};
     for (std::int64_t position = 0; position < 200; ++position) {
@@ -167,6 +178,14 @@ TEST_CASE("draws along positions follow the distribution") {
         // At most 7 degrees of freedom: 35 is beyond the 0.99998 quantile.
         CHECK(chi_square < 35);
     }
+}
+
+TEST_CASE("min_p of one keeps the best token and its equals") {
+    const std::vector<float> logits{1.0f, 2.0f, 2.0f, 1.9f};
+    std::set<token_id> drawn;
+    for (std::int64_t position = 0; position < 100; ++position)
+        drawn.insert(sample_token(logits, {.temperature = 1.0, .min_p = 1.0}, position, {}));
+    CHECK(drawn == std::set<token_id>{1, 2});
 }
 
 TEST_CASE("a vocabulary of real size samples the same with filters that keep everything") {

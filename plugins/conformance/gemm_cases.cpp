@@ -1,0 +1,89 @@
+#include "plugins/conformance/op_case.hpp"
+
+namespace moira {
+namespace {
+
+struct gemm_shape {
+    std::uint32_t rows;
+    std::uint32_t n;
+    std::uint32_t k;
+    std::uint32_t compute;
+    bool bias;
+    bool accumulate;
+};
+
+std::string name_of(const gemm_shape& given, const moira_quantization& quantization) {
+    return "gemm " + type_name(quantization.weight_type) + " " + std::to_string(given.rows) + " rows " +
+           std::to_string(given.n) + "x" + std::to_string(given.k) +
+           (given.compute == MOIRA_COMPUTE_F32 ? " f32" : " auto") + (given.bias ? " bias" : "") +
+           (given.accumulate ? " accumulate" : "");
+}
+
+moira_pack_desc pack_desc_of(const moira_gemm_desc& desc) {
+    moira_pack_desc pack{};
+    pack.struct_size = sizeof pack;
+    pack.kind = MOIRA_PACK_GEMM;
+    pack.n = desc.n;
+    pack.k = desc.k;
+    pack.compute = desc.compute;
+    pack.quantization = desc.quantization;
+    return pack;
+}
+
+void add_gemm(std::vector<op_case>& cases, const gemm_shape& given, const moira_quantization& quantization) {
+    auto desc = make_desc<moira_gemm_desc>(MOIRA_OP_GEMM, given.rows);
+    desc.n = given.n;
+    desc.k = given.k;
+    desc.compute = given.compute;
+    desc.accumulate = given.accumulate ? 1 : 0;
+    desc.has_bias = given.bias ? 1 : 0;
+    desc.quantization = quantization;
+    const std::uint32_t x_stride = (given.k + 15) / 16 * 16;
+    const std::uint32_t out_stride = given.n + 3;
+    const stored_weight weight = random_weight(given.n + given.k, quantization, given.n, given.k);
+    const auto x = random_floats(given.k, std::size_t{given.rows} * x_stride);
+    const auto bias = random_floats(given.n, given.n);
+    const auto before = random_floats(given.n + 1, std::size_t{given.rows} * out_stride);
+    const bool narrow = quantization.weight_type != MOIRA_TYPE_F32 && given.compute == MOIRA_COMPUTE_AUTO;
+    cases.push_back({name_of(given, quantization), desc_bytes(desc), narrow, given.rows, given.n, 0,
+                     [=](device_session& session, row_slice slice) {
+                         const moira_pack_source source{
+                             weight.bytes.data(), weight.scales.empty() ? nullptr : weight.scales.data(), nullptr};
+                         moira_gemm_args args{};
+                         args.rows = slice.count;
+                         args.x = session.upload(rows_of(x, x_stride, slice.begin, slice.count));
+                         args.x_stride = x_stride;
+                         args.weight = session.pack(pack_desc_of(desc), {&source, 1}).address;
+                         args.bias = desc.has_bias ? session.upload(bias) : nullptr;
+                         args.out = session.upload(rows_of(before, out_stride, slice.begin, slice.count));
+                         args.out_stride = out_stride;
+                         case_output out;
+                         out.error = session.run(for_rows(desc, slice.count).header, args, &args.workspace);
+                         const auto all = session.download(args.out, std::uint64_t{slice.count} * out_stride);
+                         for (std::uint32_t row = 0; row < slice.count; ++row) {
+                             const auto begin = all.begin() + std::int64_t{row} * out_stride;
+                             out.values.insert(out.values.end(), begin, begin + desc.n);
+                         }
+                         return out;
+                     }});
+}
+
+} // namespace
+
+void add_gemm_cases(std::vector<op_case>& cases) {
+    const moira_quantization types[] = {plain(MOIRA_TYPE_F32), plain(MOIRA_TYPE_BF16), plain(MOIRA_TYPE_F16),
+                                        block_f8()};
+    for (const auto& type : types) {
+        for (const std::uint32_t compute : {MOIRA_COMPUTE_F32, MOIRA_COMPUTE_AUTO}) {
+            add_gemm(cases, {1, 1, 1, compute, false, false}, type);
+            add_gemm(cases, {5, 65, 129, compute, true, false}, type);
+            add_gemm(cases, {7, 64, 64, compute, false, true}, type);
+            add_gemm(cases, {3, 130, 7, compute, true, true}, type);
+            add_gemm(cases, {13, 200, 300, compute, false, false}, type); // large enough for a team
+        }
+    }
+    add_gemm(cases, {67, 128, 256, MOIRA_COMPUTE_AUTO, false, false}, plain(MOIRA_TYPE_BF16)); // several blocks of rows
+    add_gemm(cases, {35, 96, 384, MOIRA_COMPUTE_AUTO, false, false}, block_f8());
+}
+
+} // namespace moira

@@ -23,6 +23,9 @@ void* open_file(const std::string& name) {
 }
 
 void* allocate_aligned(void*, uint64_t bytes, uint64_t alignment) {
+    constexpr uint64_t bytes_max = uint64_t{1} << 32; // a host refuses what it cannot have
+    if (bytes > bytes_max)
+        return nullptr;
     const uint64_t step = alignment < 64 ? 64 : alignment;
     return std::aligned_alloc(step, (bytes + step - 1) / step * step);
 }

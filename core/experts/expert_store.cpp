@@ -258,13 +258,20 @@ result<void> expert_store::impl::wait(wave& wanted) {
     const auto begin = std::chrono::steady_clock::now();
     bool stalled = false;
     result<void> outcome;
+    // First whatever nobody has begun: sleeping for a running load would leave a queued one lying.
+    for (const wave::member& member : wanted.members) {
+        if (!member.load || member.load->over())
+            continue;
+        stalled = true;
+        queue.help(member.load, held);
+        if (member.load->state == load_state::failed)
+            break;
+    }
     for (const wave::member& member : wanted.members) {
         if (!member.load)
             continue;
-        if (!member.load->over()) {
-            stalled = true;
-            queue.wait(member.load, held);
-        }
+        if (member.load->state != load_state::queued)
+            queue.wait(*member.load, held);
         if (member.load->state == load_state::failed) {
             outcome = tl::unexpected(member.load->failure);
             break;

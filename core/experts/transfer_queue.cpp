@@ -65,12 +65,15 @@ bool transfer_queue::cancel(const std::shared_ptr<expert_load>& load) {
     return true;
 }
 
-void transfer_queue::wait(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held) {
-    if (load->state == load_state::queued) {
-        std::erase(queued_, load);
-        execute(load, held);
-    }
-    finished_.wait(held, [&] { return load->over(); });
+void transfer_queue::help(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held) {
+    if (load->state != load_state::queued)
+        return;
+    std::erase(queued_, load);
+    execute(load, held);
+}
+
+void transfer_queue::wait(const expert_load& load, std::unique_lock<std::mutex>& held) {
+    finished_.wait(held, [&] { return load.over(); });
 }
 
 void transfer_queue::run_loader() {

@@ -60,8 +60,11 @@ public:
     /// Takes back a load that nobody has begun. False: too late.
     bool cancel(const std::shared_ptr<expert_load>& load);
 
-    /// Returns when `load` is over. If nobody has begun it, the caller does it; otherwise the caller sleeps.
-    void wait(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held);
+    /// Does `load` on the calling thread if nobody has begun it.
+    void help(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held);
+
+    /// Sleeps until `load`, which somebody has begun, is over.
+    void wait(const expert_load& load, std::unique_lock<std::mutex>& held);
 
     std::uint64_t retries() const noexcept { return retries_; }
     std::uint64_t failures() const noexcept { return failures_; }

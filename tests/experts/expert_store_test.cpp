@@ -4,6 +4,7 @@
 #include <array>
 #include <doctest/doctest.h>
 #include <numeric>
+#include <unistd.h>
 
 using namespace moira;
 
@@ -24,6 +25,16 @@ expert_lease acquire(expert_store& store, std::int32_t layer, const std::vector<
 void visit(expert_store& store, std::int32_t layer, const std::vector<std::int32_t>& experts) {
     auto lease = acquire(store, layer, experts);
     REQUIRE(lease.wait());
+}
+
+/// Whether the system lets this process read there, asked without reading.
+bool readable(std::uint64_t address) {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe(ends.data()) == 0);
+    const bool written = ::write(ends[1], reinterpret_cast<const void*>(address), 1) == 1;
+    ::close(ends[0]);
+    ::close(ends[1]);
+    return written;
 }
 
 std::vector<std::int32_t> as_vector(std::span<const std::int32_t> values) {
@@ -230,11 +241,16 @@ TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots 
     for (const std::int32_t expert : all)
         CHECK(source.shows(store->table(2)[expert], {2, expert})); // still pinned
     CHECK(source.shows(store->table(1)[3], {1, 3}));
+    const auto given_up = store->table(2)[15].address;
+    CHECK(readable(given_up));
     large = expert_lease();
     CHECK(store->statistics().resident == 4);
+    CHECK_FALSE(readable(given_up)); // its memory is the system's again
+    CHECK(readable(address));
     lease = expert_lease();
     CHECK(store->statistics().resident == 3);
     CHECK(store->table(1)[3].address == 0);
+    CHECK_FALSE(readable(address));
     visit(*store, 3, {0, 1, 2});
 
     const auto refused = store->resize(8192);

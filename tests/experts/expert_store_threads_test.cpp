@@ -179,13 +179,18 @@ TEST_CASE("loads run side by side with the waiter's own: two loader threads and 
     const auto store = make_store(source, 8, 2);
     auto lease = store->acquire(1, std::array{0, 1, 2});
     REQUIRE(lease);
+    std::atomic<bool> side_by_side{false};
     std::thread opener([&] {
         // All three must have begun although none has ended.
-        while (source.attempts({1, 0}) + source.attempts({1, 1}) + source.attempts({1, 2}) < 3)
-            std::this_thread::yield();
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+        while (!side_by_side && std::chrono::steady_clock::now() < deadline) {
+            side_by_side = source.attempts({1, 0}) + source.attempts({1, 1}) + source.attempts({1, 2}) == 3;
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
+        }
         source.set_gate(true);
     });
     REQUIRE(lease->wait());
     opener.join();
+    CHECK(side_by_side);
     CHECK(store->statistics().demand_bytes == 300);
 }

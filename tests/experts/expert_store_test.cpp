@@ -221,12 +221,13 @@ TEST_CASE("a slot that gets another expert gets another generation, and so does 
 }
 
 TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots up as their pins end") {
-    fake_slab_source source(8192);
+    constexpr std::uint64_t bytes = 128 << 10;
+    fake_slab_source source(bytes);
     const auto store = make_store(small_store(source, 4), source);
     auto lease = acquire(*store, 1, {0, 1, 2, 3});
     REQUIRE(lease.wait());
     const auto address = store->table(1)[3].address;
-    REQUIRE(store->resize(40 * 8192));
+    REQUIRE(store->resize(40 * bytes));
     CHECK(store->statistics().slots == 40);
     CHECK_FALSE(store->statistics().bypass);
     CHECK(store->table(1)[3].address == address);
@@ -235,7 +236,7 @@ TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots 
     auto large = acquire(*store, 2, all);
     REQUIRE(large.wait());
 
-    REQUIRE(store->resize(3 * 8192));
+    REQUIRE(store->resize(3 * bytes));
     CHECK(store->wave_experts_max() == 3);
     CHECK(store->statistics().bypass);
     for (const std::int32_t expert : all)
@@ -253,12 +254,12 @@ TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots 
     CHECK_FALSE(readable(address));
     visit(*store, 3, {0, 1, 2});
 
-    const auto refused = store->resize(8192);
+    const auto refused = store->resize(bytes);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == errc::budget_too_small);
     CHECK(store->statistics().slots == 3);
-    CHECK(store->statistics().budget_bytes == 3 * 8192);
-    REQUIRE(store->resize(16 * 8192));
+    CHECK(store->statistics().budget_bytes == 3 * bytes);
+    REQUIRE(store->resize(16 * bytes));
     visit(*store, 2, all);
     visit(*store, 2, all);
     CHECK(store->statistics().hits >= 16);

@@ -12,6 +12,16 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
 
+# A compiler cache is used when there is one; nothing depends on it.
+find_program(MOIRA_CCACHE ccache)
+if(MOIRA_CCACHE)
+  foreach(language C CXX)
+    if(NOT CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER ${MOIRA_CCACHE})
+    endif()
+  endforeach()
+endif()
+
 set(MOIRA_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize=")
 
 add_library(moira_options INTERFACE)

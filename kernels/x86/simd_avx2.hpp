@@ -10,8 +10,9 @@ namespace moira {
 using simd_float = __m256;
 
 inline constexpr uint32_t simd_lanes = 8;
-// Rows of one register block: 3 rows x 4 vectors of sums, one of weights and one of activations of 16 registers.
-inline constexpr uint32_t simd_block_rows = 3;
+// Rows of one register block: 2 rows x 4 vectors of sums, 2 of weights and 4 of activations (a BF16 pair per row) of 16
+// registers. A third row spills.
+inline constexpr uint32_t simd_block_rows = 2;
 inline constexpr bool simd_has_bf16_dot = false;
 
 inline simd_float simd_zero() {
@@ -93,14 +94,15 @@ inline simd_float simd_bf16_second(const void* pairs) {
         _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(pairs)), _mm256_set1_epi32(int(0xFFFF0000u))));
 }
 
-// 8 E4M3 bytes, widened exactly (see f8_e4m3_to_float).
+// 8 E4M3 bytes times 1 / simd_f8_factor, exactly: the bits of a byte, moved to the fields of an F16, are that number in
+// F16 (subnormals too) but for the exponent's bias, 15 instead of 7.
+inline constexpr float simd_f8_factor = 256.0f;
 inline simd_float simd_f8_e4m3(const uint8_t* bytes) {
-    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
-    const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi32(0x7F));
-    const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(0x80)), 24);
-    const __m256 value = _mm256_castsi256_ps(_mm256_or_si256(sign, _mm256_slli_epi32(magnitude, 20)));
-    const __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7F)); // all ones is NaN
-    return _mm256_or_ps(_mm256_mul_ps(value, _mm256_set1_ps(0x1p120f)), _mm256_castsi256_ps(nan));
+    const __m128i wide = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+    const __m128i magnitude = _mm_and_si128(wide, _mm_set1_epi16(0x7F));
+    const __m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x7F)); // all ones is NaN in both
+    const __m128i sign = _mm_slli_epi16(_mm_srli_epi16(wide, 7), 15);
+    return _mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(sign, _mm_slli_epi16(magnitude, 7)), nan));
 }
 
 } // namespace moira

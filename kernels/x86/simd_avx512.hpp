@@ -85,15 +85,16 @@ inline simd_float simd_bf16_second(const void* pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(int(0xFFFF0000u))));
 }
 
-// 16 E4M3 bytes, widened exactly (see f8_e4m3_to_float).
+// 16 E4M3 bytes times 1 / simd_f8_factor, exactly: the bits of a byte, moved to the fields of an F16, are that number
+// in F16 (subnormals too) but for the exponent's bias, 15 instead of 7.
+inline constexpr float simd_f8_factor = 256.0f;
 inline simd_float simd_f8_e4m3(const uint8_t* bytes) {
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-    const __m512i magnitude = _mm512_and_si512(wide, _mm512_set1_epi32(0x7F));
-    const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(wide, _mm512_set1_epi32(0x80)), 24);
-    const __m512 value = _mm512_castsi512_ps(_mm512_or_si512(sign, _mm512_slli_epi32(magnitude, 20)));
-    const __mmask16 nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7F));
-    return _mm512_mask_mov_ps(_mm512_mul_ps(value, _mm512_set1_ps(0x1p120f)), nan,
-                              _mm512_castsi512_ps(_mm512_set1_epi32(0x7FC00000)));
+    const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+    const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi16(0x7F));
+    const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7F)); // all ones is NaN in both
+    const __m256i sign = _mm256_slli_epi16(_mm256_srli_epi16(wide, 7), 15);
+    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, _mm256_slli_epi16(magnitude, 7)), nan);
+    return _mm512_cvtph_ps(half);
 }
 
 // sum += first products + second products of 16 BF16 pairs with one pair of activations.

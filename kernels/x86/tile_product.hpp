@@ -43,7 +43,7 @@ inline tile_matrix tile_matrix_at(const moira_quantization& quantization, uint32
     return {tiles, scales, tile_format_of(quantization, compute), bytes, k, quantization.block_n, quantization.block_k};
 }
 
-// Rows that share one pass over a tile's cached bytes: a multiple of both register blocks (6 and 3), and 12 KiB of
+// Rows that share one pass over a tile's cached bytes: a multiple of both register blocks (6 and 2), and 12 KiB of
 // sums.
 inline constexpr uint32_t pass_rows = 48;
 

@@ -33,7 +33,7 @@ struct concatenating_plugin {
             const std::uint64_t width = desc->quantization.weight_type == MOIRA_TYPE_F32 ? 4 : 2;
             info->packed_bytes = 3 * width * desc->n * desc->k;
             info->alignment = alignment;
-            info->scratch_bytes = 100;
+            info->scratch_bytes = 5000; // more than a page
             info->layout_id = 11;
             return MOIRA_OK;
         };
@@ -43,7 +43,7 @@ struct concatenating_plugin {
                 return MOIRA_INVALID_ARGUMENT;
             const std::uint64_t width = desc->quantization.weight_type == MOIRA_TYPE_F32 ? 4 : 2;
             const std::uint64_t bytes = width * desc->n * desc->k;
-            std::memset(scratch, 0xee, 100); // must not lie in what was read
+            std::memset(scratch, 0xee, 5000); // must not lie in what was read
             for (std::size_t index = 0; index < 3; ++index)
                 std::memcpy(static_cast<std::byte*>(packed) + index * bytes, sources[index].weight, bytes);
             return MOIRA_OK;

@@ -1,0 +1,102 @@
+#include "actors/request_json.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace moira {
+
+using nlohmann::ordered_json;
+
+ordered_json experts_json(const expert_store_statistics& experts) {
+    const auto acquired = experts.hits + experts.demand_loads;
+    return {
+        {"budget_bytes", experts.budget_bytes},
+        {"slots", experts.slots},
+        {"resident", experts.resident},
+        {"hit_rate", acquired == 0 ? 0.0 : static_cast<double>(experts.hits) / static_cast<double>(acquired)},
+        {"demand_loads", experts.demand_loads},
+        {"demand_bytes", experts.demand_bytes},
+        {"prefetch_loads", experts.prefetch_loads},
+        {"prefetch_useful", experts.prefetch_useful},
+        {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
+        {"stall_s", experts.stall_s},
+        {"recall", nullptr},
+        {"precision", nullptr},
+    };
+}
+
+ordered_json speculation_json(const runtime_identity& identity) {
+    return {{"mode", identity.speculation_mode},
+            {"drafted", 0},
+            {"accepted", 0},
+            {"acceptance", nullptr},
+            {"mean_draft", 0.0},
+            {"steps", 0}};
+}
+
+ordered_json usage_json(const generation_result& outcome) {
+    return {{"prompt_tokens", outcome.prompt_tokens},
+            {"completion_tokens", outcome.completion_tokens},
+            {"cached_tokens", outcome.cached_tokens}};
+}
+
+ordered_json moira_json(const runtime_identity& identity, const expert_store_statistics& experts,
+                        const generation_result& outcome, std::span<const std::string> ignored) {
+    ordered_json value;
+    value["logits_hash"] = outcome.logits_hash;
+    value["numerics_id"] = identity.numerics_id;
+    value["seed"] = outcome.seed;
+    value["lossy"] = identity.lossy;
+    value["plugins"] = identity.plugins;
+    value["experts"] = experts_json(experts);
+    value["speculation"] = speculation_json(identity);
+    value["ignored"] = std::vector<std::string>(ignored.begin(), ignored.end());
+    return value;
+}
+
+ordered_json error_json(const error& why) {
+    const auto& row = describe(why.code);
+    auto message = why.message;
+    if (message.empty())
+        message = row.advice;
+    return {{"code", row.name}, {"message", std::move(message)}};
+}
+
+ordered_json statistics_json(const runtime_statistics& statistics) {
+    const auto& batch = statistics.batch;
+    ordered_json value{
+        {"model", statistics.identity.model},
+        {"numerics_id", statistics.identity.numerics_id},
+        {"vocabulary", statistics.identity.vocabulary},
+        {"context_max", statistics.identity.context_max},
+        {"uptime_s", statistics.uptime_s},
+        {"draining", statistics.draining},
+        {"waiting", batch.waiting},
+        {"running", batch.running},
+        {"kv_pages_free", batch.pages_free},
+        {"kv_pages_total", batch.pages_total},
+        {"admitted", batch.admitted},
+        {"finished", batch.finished},
+        {"cancelled", batch.cancelled},
+        {"failed", batch.failed},
+        {"preemptions", batch.preemptions},
+        {"steps", batch.steps},
+        {"rows", batch.rows},
+        {"prompt_tokens", batch.prompt_tokens},
+        {"completion_tokens", batch.completion_tokens},
+        {"cached_tokens", batch.cached_tokens},
+        {"compute_s", statistics.compute_s},
+        {"stall_s", statistics.stall_s},
+    };
+    value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
+    value["experts"] = experts_json(statistics.experts);
+    value["speculation"] = speculation_json(statistics.identity);
+    value["plugins"] = statistics.identity.plugins;
+    value["lossy"] = statistics.identity.lossy;
+    return value;
+}
+
+std::string json_text(const ordered_json& value) {
+    return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+} // namespace moira

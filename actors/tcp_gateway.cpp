@@ -1,0 +1,156 @@
+#include "actors/tcp_gateway.hpp"
+
+#include "actors/caf_edition.hpp"
+#include "actors/tcp_server.hpp"
+
+#include <memory>
+#include <utility>
+
+namespace moira {
+
+namespace {
+
+// The gateway's own messages beside its public ones: the server's thread speaks to the actor through them.
+using gateway_self = tcp_gateway_actor::extend<
+    // A connection asked for statistics under this ticket.
+    caf::reacts_to<stats_atom, std::uint64_t>,
+    // The last connection is gone.
+    caf::reacts_to<caf::tick_atom>>;
+
+/// The runtime as the server sees it: every call becomes a message. Holds its own actor weakly.
+class actor_port final : public request_port {
+public:
+    actor_port(intake_actor intake, const gateway_self& self, std::function<expert_store_statistics()> experts)
+        : intake_(std::move(intake)), self_(caf::actor_cast<caf::actor_addr>(self)), experts_(std::move(experts)) {}
+
+    void submit(std::uint64_t tag, generation_input_ptr input) override {
+        if (const auto sink = self())
+            caf::anon_send(intake_, submit_atom_v, tag, std::move(input), sink_actor(sink));
+    }
+
+    void cancel(std::uint64_t tag) override {
+        if (const auto sink = self())
+            caf::anon_send(intake_, cancel_atom_v, tag, sink_actor(sink));
+    }
+
+    void request_statistics(std::uint64_t ticket) override {
+        if (const auto target = self())
+            caf::anon_send(target, stats_atom_v, ticket);
+    }
+
+    void drained() {
+        if (const auto target = self())
+            caf::anon_send(target, caf::tick_atom_v);
+    }
+
+    expert_store_statistics expert_statistics() const override {
+        return experts_ ? experts_() : expert_store_statistics{};
+    }
+
+private:
+    gateway_self self() const { return caf::actor_cast<gateway_self>(self_); }
+
+    intake_actor intake_;
+    caf::actor_addr self_;
+    std::function<expert_store_statistics()> experts_;
+};
+
+/// Owns the server. Destroyed with the actor, it stops the server, which cancels what runs.
+class gateway_state {
+public:
+    gateway_state() = default;
+
+    void start(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake, tcp_gateway_options options) {
+        self_ = self;
+        intake_ = intake;
+        options_ = std::move(options);
+        port_ = std::make_unique<actor_port>(std::move(intake), gateway_self(self), options_.expert_statistics);
+    }
+
+    void deliver(const output_batch_ptr& batch) {
+        if (server_ && batch)
+            server_->deliver(batch);
+    }
+
+    caf::result<std::string> listen(const std::string& address) {
+        if (server_)
+            return caf::make_error(caf::sec::runtime_error, "already listening on " + server_->address());
+        auto server = tcp_server::start(address, options_.limits, options_.keys, options_.identity, *port_);
+        if (!server)
+            return caf::make_error(caf::sec::runtime_error, server.error().message);
+        server_ = std::move(*server);
+        return server_->address();
+    }
+
+    void ask_statistics(std::uint64_t ticket) {
+        self_->request(intake_, options_.statistics_timeout, stats_atom_v)
+            .then([this, ticket](const runtime_statistics_ptr& statistics) { answer(ticket, statistics); },
+                  [this, ticket](const caf::error&) {
+                      answer(ticket, fail(errc::internal, "the runtime did not answer in time; ask again"));
+                  });
+    }
+
+    caf::result<caf::unit_t> drain() {
+        if (!server_)
+            return caf::unit;
+        auto promise = self_->make_response_promise<caf::unit_t>();
+        draining_.push_back(promise);
+        server_->drain([port = port_.get()] { port->drained(); });
+        return promise;
+    }
+
+    void drained() { answer_drains(caf::unit); }
+
+    void end() {
+        if (server_)
+            server_->stop();
+        answer_drains(caf::make_error(caf::exit_reason::user_shutdown));
+    }
+
+private:
+    void answer(std::uint64_t ticket, result<std::shared_ptr<const runtime_statistics>> statistics) {
+        if (server_)
+            server_->deliver_statistics(ticket, std::move(statistics));
+    }
+
+    template <class Answer>
+    void answer_drains(const Answer& answer) {
+        for (auto& promise : std::exchange(draining_, {}))
+            promise.deliver(answer);
+    }
+
+    gateway_self::stateful_pointer<gateway_state> self_ = nullptr;
+    intake_actor intake_;
+    tcp_gateway_options options_;
+    std::unique_ptr<actor_port> port_; // outlives the server
+    std::unique_ptr<tcp_server> server_;
+    std::vector<caf::typed_response_promise<caf::unit_t>> draining_;
+};
+
+gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake,
+                                             tcp_gateway_options options) {
+    auto& state = self->state;
+    state.start(self, std::move(intake), std::move(options));
+    self->set_exit_handler([self](const caf::exit_msg& message) {
+        if (!message.reason)
+            return; // a linked actor ended well
+        self->state.end();
+        self->quit(message.reason);
+    });
+    return {
+        [&state](const output_batch_ptr& batch) { state.deliver(batch); },
+        [&state](listen_atom, const std::string& address) { return state.listen(address); },
+        [&state](drain_atom) { return state.drain(); },
+        [&state](stats_atom, std::uint64_t ticket) { state.ask_statistics(ticket); },
+        [&state](caf::tick_atom) { state.drained(); },
+    };
+}
+
+} // namespace
+
+tcp_gateway_actor spawn_tcp_gateway(caf::actor_system& system, const intake_actor& intake,
+                                    tcp_gateway_options options) {
+    return spawn_part<gateway_self, gateway_state>(system, gateway_behavior, intake, std::move(options));
+}
+
+} // namespace moira

@@ -342,9 +342,10 @@ std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
                                                         std::span<const std::int32_t> experts) const {
     std::vector<std::int32_t> ordered(experts.begin(), experts.end());
     const std::lock_guard held(impl_->lock);
-    const auto* entries = impl_->table.entries(layer);
-    std::stable_partition(ordered.begin(), ordered.end(),
-                          [&](std::int32_t expert) { return entries[expert].address != 0; });
+    const moira_expert_entry* entries = table(layer);
+    std::stable_partition(ordered.begin(), ordered.end(), [&](std::int32_t expert) {
+        return entries && expert >= 0 && expert < impl_->options.experts && entries[expert].address != 0;
+    });
     return ordered;
 }
 

@@ -31,11 +31,13 @@ void wrong_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_ffn_
 void wrong_attention_gqa(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
                          const work_share& share) {
     reference_attention_gqa(desc, args, share);
-    if (share.begin == 0 && share.end > 0 && args.page_table_entries > 0) {
-        const auto slot =
-            uint64_t(args.kv.page_table[args.page_table_entries - 1]) * desc.page_tokens + desc.page_tokens - 1;
-        args.out[0] += 0.0f * static_cast<const float*>(args.kv.pool)[slot * args.kv.slot_stride];
-    }
+    if (share.begin != 0 || share.end == 0 || args.page_table_entries == 0)
+        return;
+    const int32_t page = args.kv.page_table[args.page_table_entries - 1];
+    if (page < 0 || uint32_t(page) >= desc.pages)
+        return;
+    const uint64_t slot = uint64_t(page) * desc.page_tokens + desc.page_tokens - 1;
+    args.out[0] += 0.0f * static_cast<const float*>(args.kv.pool)[slot * args.kv.slot_stride];
 }
 
 // Among equal choices the later one wins.

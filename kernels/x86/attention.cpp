@@ -30,35 +30,46 @@ struct alignas(64) position_block {
     uint32_t count;
 };
 
-// Four sums, because one would wait for every multiply-add.
-float dot(const float* a, const float* b, uint32_t width) {
-    simd_float sums[4] = {simd_zero(), simd_zero(), simd_zero(), simd_zero()};
-    uint32_t offset = 0;
-    for (; offset + 4 * simd_lanes <= width; offset += 4 * simd_lanes)
-        for (uint32_t i = 0; i < 4; ++i)
-            sums[i] = simd_multiply_add(simd_load(a + offset + i * simd_lanes), simd_load(b + offset + i * simd_lanes),
-                                        sums[i]);
-    for_vectors(width - offset, [&](uint32_t rest, uint32_t count) {
-        sums[0] = simd_multiply_add(simd_load_some(a + offset + rest, count), simd_load_some(b + offset + rest, count),
-                                    sums[0]);
+// Keys that meet the query at a time: as many multiply-adds under way as two units with a latency of four cycles take.
+constexpr uint32_t keys_at_once = 8;
+
+// One sum per key; sums across lanes are shared by four.
+void dot_keys(const float* query, const float* const (&keys)[keys_at_once], uint32_t width, float* scores) {
+    simd_float sums[keys_at_once];
+    for (simd_float& sum : sums)
+        sum = simd_zero();
+    for_vectors(width, [&](uint32_t offset, uint32_t count) {
+        const simd_float q = simd_load_some(query + offset, count);
+        for (uint32_t i = 0; i < keys_at_once; ++i)
+            sums[i] = simd_multiply_add(q, simd_load_some(keys[i] + offset, count), sums[i]);
     });
-    return simd_sum(simd_add(simd_add(sums[0], sums[1]), simd_add(sums[2], sums[3])));
+    for (uint32_t i = 0; i < keys_at_once; i += 4)
+        simd_sum_four(sums + i, scores + i);
 }
 
+// Page by page: a division per position would cost as much as its dot product.
 void find_slots(const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens, uint32_t begin,
                 position_block& block) {
-    for (uint32_t i = 0; i < block.count; ++i) {
-        const uint32_t position = begin + i;
-        const int32_t page = kv.page_table[uint64_t(row.page_table_offset) + position / page_tokens];
-        block.slots[i] = static_cast<const float*>(kv.pool) +
-                         (uint64_t(page) * page_tokens + position % page_tokens) * kv.slot_stride;
+    const int32_t* page = kv.page_table + row.page_table_offset + begin / page_tokens;
+    uint32_t within = begin % page_tokens;
+    for (uint32_t i = 0; i < block.count; ++page, within = 0) {
+        const float* slot =
+            static_cast<const float*>(kv.pool) + (uint64_t(*page) * page_tokens + within) * kv.slot_stride;
+        for (; within < page_tokens && i < block.count; ++within, ++i, slot += kv.slot_stride)
+            block.slots[i] = slot;
     }
 }
 
 // Scores of the block; returns their maximum. Places without a position get -infinity, which weighs nothing.
 float score_block(const attention_task& task, position_block& block) {
+    for (uint32_t first = 0; first < block.count; first += keys_at_once) {
+        const float* keys[keys_at_once];
+        for (uint32_t i = 0; i < keys_at_once; ++i) // past the end the last one again, to be overwritten below
+            keys[i] = block.slots[std::min(first + i, block.count - 1)] + task.key_offset;
+        dot_keys(task.query, keys, task.key_width, block.weights + first);
+    }
     for (uint32_t i = 0; i < block.count; ++i)
-        block.weights[i] = dot(task.query, block.slots[i] + task.key_offset, task.key_width) * task.scale;
+        block.weights[i] *= task.scale;
     for (uint32_t i = block.count; i < block_positions; ++i)
         block.weights[i] = -std::numeric_limits<float>::infinity();
     simd_float largest = simd_load(block.weights);
@@ -95,6 +106,8 @@ void add_values(const position_block& block, uint64_t value_offset, float rescal
 // out = out * rescale + weights * values.
 void add_block(const attention_task& task, const position_block& block, float rescale, float* out) {
     uint32_t offset = 0;
+    for (; offset + 8 * simd_lanes <= task.value_width; offset += 8 * simd_lanes)
+        add_values<8>(block, task.value_offset + offset, rescale, out + offset);
     for (; offset + 4 * simd_lanes <= task.value_width; offset += 4 * simd_lanes)
         add_values<4>(block, task.value_offset + offset, rescale, out + offset);
     for_vectors(task.value_width - offset, [&](uint32_t rest, uint32_t count) {

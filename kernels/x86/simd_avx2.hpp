@@ -66,6 +66,13 @@ inline float simd_sum(simd_float value) {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
+// The sums of values[0 .. 3], to out[0 .. 3].
+inline void simd_sum_four(const simd_float* values, float* out) {
+    __m128 parts[4];
+    for (int i = 0; i < 4; ++i)
+        parts[i] = _mm_add_ps(_mm256_castps256_ps128(values[i]), _mm256_extractf128_ps(values[i], 1));
+    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(parts[0], parts[1]), _mm_hadd_ps(parts[2], parts[3])));
+}
 inline float simd_largest(simd_float value) {
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));

@@ -60,6 +60,15 @@ inline simd_float simd_minimum(simd_float a, simd_float b) {
 inline float simd_sum(simd_float value) {
     return _mm512_reduce_add_ps(value);
 }
+// The sums of values[0 .. 3], to out[0 .. 3].
+inline void simd_sum_four(const simd_float* values, float* out) {
+    __m128 parts[4];
+    for (int i = 0; i < 4; ++i) {
+        const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(values[i]), _mm512_extractf32x8_ps(values[i], 1));
+        parts[i] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    }
+    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(parts[0], parts[1]), _mm_hadd_ps(parts[2], parts[3])));
+}
 inline float simd_largest(simd_float value) {
     return _mm512_reduce_max_ps(value);
 }

@@ -28,7 +28,7 @@ public:
     jinja_budget(std::size_t steps_max, std::size_t output_bytes_max)
         : steps_(steps_max), output_bytes_max_(output_bytes_max), bytes_(output_bytes_max * touched_per_output_byte) {}
 
-    /// One statement or expression.
+    /// One statement, expression, or value that is visited inside of another.
     void step() {
         if (steps_ == 0)
             jinja_fail(errc::invalid_argument, "the chat template does not come to an end within its limit of steps");

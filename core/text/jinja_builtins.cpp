@@ -279,12 +279,6 @@ jinja_value filter_number(const std::string& name, const jinja_value& input, con
     return jinja_value::of(static_cast<std::int64_t>(number.real));
 }
 
-bool known_test(const std::string& name) {
-    if (!is_jinja_test(name))
-        jinja_fail(errc::unsupported, "the test '" + name.substr(0, 80) + "'");
-    return true;
-}
-
 /// Arguments from `first` on.
 jinja_arguments rest_of(const jinja_arguments& arguments, std::size_t first) {
     jinja_arguments rest;
@@ -306,9 +300,8 @@ jinja_value filter_select(const std::string& name, const jinja_value& input, con
     for (const jinja_value& item : iterate(input, budget)) {
         budget.step();
         const jinja_value tested = by_attribute ? member_of(item, attribute, budget) : item;
-        const bool holds = test_name.empty()
-                               ? is_true(tested)
-                               : known_test(test_name) && apply_jinja_test(test_name, tested, test_arguments, budget);
+        const bool holds =
+            test_name.empty() ? is_true(tested) : apply_jinja_test(test_name, tested, test_arguments, budget);
         if (holds == keeps)
             kept.push_back(item);
     }
@@ -462,12 +455,18 @@ bool is_jinja_function(std::string_view name) {
 
 jinja_value apply_jinja_filter(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,
                                jinja_budget& budget) {
-    return find_row(filters, name)->apply(name, input, arguments, budget);
+    const auto row = find_row(filters, name);
+    if (row == std::end(filters))
+        jinja_fail(errc::unsupported, "the filter '" + name.substr(0, 80) + "' is not known");
+    return row->apply(name, input, arguments, budget);
 }
 
 bool apply_jinja_test(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,
                       jinja_budget& budget) {
-    return find_row(tests, name)->apply(input, arguments, budget);
+    const auto row = find_row(tests, name);
+    if (row == std::end(tests))
+        jinja_fail(errc::unsupported, "the test '" + name.substr(0, 80) + "' is not known");
+    return row->apply(input, arguments, budget);
 }
 
 jinja_value call_jinja_method(const std::string& name, const jinja_value& self, const jinja_arguments& arguments,

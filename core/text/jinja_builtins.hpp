@@ -18,13 +18,14 @@ struct jinja_arguments {
     jinja_value get(std::size_t index, std::string_view name) const;
 };
 
-/// Known names; the parser refuses all others, so that a template fails when it is read, not in a conversation.
+/// Known names. The parser refuses others where they are sure to be reached, so that a template fails when it is read
+/// and not in a conversation.
 bool is_jinja_filter(std::string_view name);
 bool is_jinja_test(std::string_view name);
 bool is_jinja_method(std::string_view name);
 bool is_jinja_function(std::string_view name);
 
-/// Each throws jinja_failure (invalid_argument) for values that it cannot take. Precondition: the name is known.
+/// Each throws jinja_failure (invalid_argument) for values that it cannot take. An unknown name is unsupported.
 jinja_value apply_jinja_filter(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,
                                jinja_budget& budget);
 bool apply_jinja_test(const std::string& name, const jinja_value& input, const jinja_arguments& arguments,

@@ -129,6 +129,12 @@ jinja_expression_pointer jinja_expression_parser::wrap(kind what, jinja_expressi
     return made;
 }
 
+void jinja_expression_parser::require_known(bool known, std::size_t line, const char* what,
+                                            const std::string& name) const {
+    if (!known && branches_ == 0)
+        jinja_fail_at(errc::unsupported, line, std::string("the ") + what + " '" + name + "'");
+}
+
 jinja_expression_pointer jinja_expression_parser::read(bool with_condition) {
     return with_condition ? read_conditional() : read_or();
 }
@@ -295,8 +301,7 @@ jinja_expression_pointer jinja_expression_parser::read_named() {
     made->name = token.text;
     if (!cursor_.at_symbol("("))
         return made;
-    if (!is_jinja_function(token.text))
-        jinja_fail_at(errc::unsupported, token.line, "the function '" + token.text + "'");
+    require_known(is_jinja_function(token.text), token.line, "function", token.text);
     made->what = kind::call;
     read_arguments(*made);
     return made;
@@ -348,8 +353,7 @@ jinja_expression_pointer jinja_expression_parser::read_attribute(jinja_expressio
     made->name = cursor_.expect_name("the name of an attribute");
     if (!cursor_.at_symbol("("))
         return made;
-    if (!is_jinja_method(made->name))
-        jinja_fail_at(errc::unsupported, line, "the method '" + made->name + "'");
+    require_known(is_jinja_method(made->name), line, "method", made->name);
     made->what = kind::method;
     read_arguments(*made);
     return made;
@@ -384,8 +388,7 @@ jinja_expression_pointer jinja_expression_parser::read_filters(jinja_expression_
             const std::size_t line = cursor_.line();
             operand = wrap(kind::filter, std::move(operand), line);
             operand->name = cursor_.expect_name("the name of a filter");
-            if (!is_jinja_filter(operand->name))
-                jinja_fail_at(errc::unsupported, line, "the filter '" + operand->name + "'");
+            require_known(is_jinja_filter(operand->name), line, "filter", operand->name);
             if (cursor_.at_symbol("("))
                 read_arguments(*operand);
         } else if (cursor_.accept_name("is")) {
@@ -401,8 +404,7 @@ jinja_expression_pointer jinja_expression_parser::read_test(jinja_expression_poi
     auto made = wrap(kind::test, std::move(operand), line);
     made->negated = cursor_.accept_name("not");
     made->name = cursor_.expect_name("the name of a test");
-    if (!is_jinja_test(made->name))
-        jinja_fail_at(errc::unsupported, line, "the test '" + made->name + "'");
+    require_known(is_jinja_test(made->name), line, "test", made->name);
     if (cursor_.at_symbol("(")) {
         read_arguments(*made);
         return made;

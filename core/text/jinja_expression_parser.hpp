@@ -49,6 +49,11 @@ public:
     /// An expression, or several with commas between, which make a list.
     jinja_expression_pointer read_with_commas();
 
+    /// Inside of a condition's branch an unknown filter, test, method or function fails only when it is reached, as in
+    /// Jinja: templates use some for tools that most conversations never have.
+    void enter_branch() { ++branches_; }
+    void leave_branch() { --branches_; }
+
 private:
     using kind = jinja_expression::kind;
 
@@ -73,10 +78,12 @@ private:
     jinja_expression_pointer read_filters(jinja_expression_pointer operand);
     jinja_expression_pointer read_test(jinja_expression_pointer operand);
     void read_arguments(jinja_expression& call);
+    void require_known(bool known, std::size_t line, const char* what, const std::string& name) const;
 
     jinja_cursor& cursor_;
     std::size_t depth_max_;
     std::size_t depth_ = 0;
+    std::size_t branches_ = 0;
 };
 
 } // namespace moira

@@ -107,12 +107,16 @@ private:
             jinja_statement::branch branch;
             branch.condition = expressions_.read_with_commas();
             end_tag();
+            expressions_.enter_branch();
             branch.body = read_body({"elif", "else", "endif"});
+            expressions_.leave_branch();
             made.branches.push_back(std::move(branch));
         } while (accept_tag("elif"));
         if (accept_tag("else")) {
             end_tag();
+            expressions_.enter_branch();
             made.else_body = read_body({"endif"});
+            expressions_.leave_branch();
         }
         expect_tag("endif");
         return made;

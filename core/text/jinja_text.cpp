@@ -126,6 +126,7 @@ public:
         : json_(json), indent_(indent), budget_(budget) {}
 
     void write(const jinja_value& value, std::size_t level) {
+        budget_.step(); // a value that holds itself many times over is written as often
         const std::size_t before = out_.size();
         if (const auto* text = value.text()) {
             budget_.make(text->size());

@@ -12,11 +12,16 @@ using intake_actor = caf::typed_actor<
     caf::reacts_to<submit_atom, std::uint64_t, generation_input_ptr, sink_actor>,
     // Stop the sink's request with this tag; it still gets its final event.
     caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
-    // A finished tokenisation came back from the worker.
-    caf::reacts_to<admit_atom, admitted_request_ptr>,
+    // The worker has prepared this request: pass it on, or tell its sink why not.
+    caf::reacts_to<ready_atom, admitted_request_ptr>,
     // Take nothing new from now on; answer when the last open request has ended.
-    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
+
+/// Templates and tokenises beside intake, so that a long prompt does not hold up the short ones' bookkeeping.
+using tokenize_worker_actor = caf::typed_actor<
+    // Prepare this request and send it back.
+    caf::reacts_to<submit_atom, admitted_request_ptr, intake_actor>>;
 
 /// Owns waiting and running sequences; turns them into steps and step results into text.
 using batcher_actor = caf::typed_actor<
@@ -28,10 +33,8 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<advance_atom, step_result_ptr>,
     // Give up to this many running sequences' pages back and recompute them (tests, memory pressure).
     caf::reacts_to<preempt_atom, std::int32_t>,
-    // Look for deadlines that passed while nothing ran.
-    caf::reacts_to<tick_atom>,
     // Answer when nothing waits or runs any more.
-    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
 
 /// Runs one step at a time on the device: forward pass, then sampling.
@@ -42,7 +45,7 @@ using execution_stream_actor = caf::typed_actor<
 /// Policy and statistics of the expert store; the store itself is a table with one lock, not a mailbox.
 using expert_cache_actor = caf::typed_actor<
     // Change the budget in bytes while running.
-    caf::replies_to<resize_atom, std::uint64_t>::with<caf::unit_t>,
+    caf::replies_to<resize_atom, std::uint64_t>::with<bool>,
     caf::replies_to<stats_atom>::with<expert_statistics_ptr>>;
 
 /// Speaks the line protocol with TCP clients; a sink towards the runtime.
@@ -52,12 +55,14 @@ using tcp_gateway_actor = caf::typed_actor<
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
     caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
-    caf::replies_to<drain_atom>::with<caf::unit_t>>;
+    caf::replies_to<drain_atom>::with<bool>>;
 
 /// Spawns the parts, watches them, and ends the runtime in order.
 using supervisor_actor = caf::typed_actor<
+    // Open a TCP gateway; the answer is the bound address.
+    caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
-    caf::replies_to<drain_atom>::with<caf::unit_t>,
+    caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
 
 }  // namespace moira

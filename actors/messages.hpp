@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/output_event.hpp"
 #include "actors/runtime_statistics.hpp"
 #include "core/batch/generation_input.hpp"
 #include "core/batch/generation_request.hpp"
@@ -13,30 +14,20 @@
 
 namespace moira {
 
-/// News about one request for whoever submitted it, under the number that the submitter chose.
-struct output_event {
-    std::uint64_t tag = 0;
-    std::vector<emitted_token> tokens;
-    std::string tail_text;
-    std::optional<generation_result> finished;  ///< last event of this tag
-};
-
-/// All news of one step for one sink: one message per step and sink, never one per token.
-struct output_batch {
-    std::vector<output_event> events;
-};
-
 /// Where outputs go: a gateway or an embedding program. Its death cancels what it submitted.
 using sink_actor = caf::typed_actor<caf::reacts_to<std::shared_ptr<const output_batch>>>;
 
-/// A request that intake accepted, on its way to the batcher.
+/// A request on its way through intake to the batcher: what was asked and, once prepared, what will run or why not.
 struct admitted_request {
-    generation_request request;
+    std::shared_ptr<const generation_input> input;
+    request_id id;
+    result<generation_request> request = fail(errc::internal, "not prepared yet");
     sink_actor sink;
     std::uint64_t tag = 0;
 };
 
-// In-process payloads travel as shared pointers: immutable, never copied, never serialised.
+// In-process payloads travel as shared pointers: never copied, never serialised, and immutable once sent (an
+// admitted_request has one holder at a time).
 using admitted_request_ptr = std::shared_ptr<admitted_request>;
 using output_batch_ptr = std::shared_ptr<const output_batch>;
 using step_plan_ptr = std::shared_ptr<const step_plan>;
@@ -67,8 +58,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, advance_atom, "advance")
     CAF_ADD_ATOM(moira, moira, stats_atom, "stats")
     CAF_ADD_ATOM(moira, moira, drain_atom, "drain")
+    CAF_ADD_ATOM(moira, moira, ready_atom, "ready")
     CAF_ADD_ATOM(moira, moira, resize_atom, "resize")
-    CAF_ADD_ATOM(moira, moira, tick_atom, "tick")
     CAF_ADD_ATOM(moira, moira, preempt_atom, "preempt")
     CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
 

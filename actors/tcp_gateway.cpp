@@ -90,16 +90,16 @@ public:
                   });
     }
 
-    caf::result<caf::unit_t> drain() {
+    caf::result<bool> drain() {
         if (!server_)
-            return caf::unit;
-        auto promise = self_->make_response_promise<caf::unit_t>();
+            return true;
+        auto promise = self_->make_response_promise<bool>();
         draining_.push_back(promise);
         server_->drain([port = port_.get()] { port->drained(); });
         return promise;
     }
 
-    void drained() { answer_drains(caf::unit); }
+    void drained() { answer_drains(true); }
 
     void end() {
         if (server_)
@@ -124,7 +124,7 @@ private:
     tcp_gateway_options options_;
     std::unique_ptr<actor_port> port_; // outlives the server
     std::unique_ptr<tcp_server> server_;
-    std::vector<caf::typed_response_promise<caf::unit_t>> draining_;
+    std::vector<caf::typed_response_promise<bool>> draining_;
 };
 
 gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake,

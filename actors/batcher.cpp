@@ -1,0 +1,197 @@
+#include "actors/batcher.hpp"
+
+#include "actors/caf_edition.hpp"
+#include "core/batch/step_clock.hpp"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+namespace moira {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+class batcher_state {
+public:
+    batcher_state() = default;
+
+    using pointer = batcher_actor::stateful_pointer<batcher_state>;
+
+    void start(pointer self, const batcher_actor_options& options, const execution_stream_actor& stream) {
+        self_ = self;
+        options_ = options;
+        stream_ = stream;
+        machine_.emplace(options.batch, options.token_bytes);
+        started_ = clock::now();
+        self->set_down_handler([this](const caf::down_msg& gone) { drop_sink(gone.source); });
+    }
+
+    void admit(const admitted_request_ptr& request) {
+        const auto id = request->request->id;
+        if (auto done = machine_->admit(std::move(*request->request), clock::now()); !done) {
+            tell(request->sink, refused(request->tag, done.error()));
+            return;
+        }
+        if (sinks_.insert(request->sink.address()).second)
+            self_->monitor(request->sink);
+        callers_.emplace(id, caller{request->sink, request->tag});
+        ids_.emplace(key_of(request->sink, request->tag), id);
+        next_step();
+    }
+
+    void cancel(std::uint64_t tag, const sink_actor& sink) {
+        if (const auto found = ids_.find(key_of(sink, tag)); found != ids_.end())
+            end(found->second);
+        next_step();
+    }
+
+    void advance(const step_result_ptr& outcome) {
+        const auto now = clock::now();
+        clock_.step_received(now, outcome->compute_s, follows_);
+        compute_s_ += outcome->compute_s;
+        stall_s_ += outcome->stall_s;
+        auto outputs = machine_->advance(*outcome, now);
+        // The stream gets its next step before anybody reads the news of this one.
+        follows_ = next_step();
+        deliver(std::move(outputs));
+        answer_drain();
+    }
+
+    void preempt(std::int32_t count) { machine_->preempt(count); }
+
+    caf::typed_response_promise<bool> drain() {
+        auto promise = self_->make_response_promise<bool>();
+        drained_.push_back(promise);
+        answer_drain();
+        return promise;
+    }
+
+    runtime_statistics_ptr statistics() const {
+        auto all = std::make_shared<runtime_statistics>();
+        all->identity = *options_.identity;
+        all->batch = machine_->statistics();
+        all->experts = options_.model->experts().statistics();
+        all->uptime_s = std::chrono::duration<double>(clock::now() - started_).count();
+        all->compute_s = compute_s_;
+        all->stall_s = stall_s_;
+        all->overhead_us_p50 = clock_.overhead_us(0.5);
+        all->overhead_us_p99 = clock_.overhead_us(0.99);
+        all->draining = !drained_.empty();
+        return all;
+    }
+
+private:
+    struct caller {
+        sink_actor sink;
+        std::uint64_t tag = 0;
+    };
+    using caller_key = std::pair<caf::actor_id, std::uint64_t>;
+
+    static caller_key key_of(const sink_actor& sink, std::uint64_t tag) { return {sink.id(), tag}; }
+
+    /// Hands the next plan to the stream; false when there is none.
+    bool next_step() {
+        auto plan = machine_->next_plan(clock::now());
+        if (!plan)
+            return false;
+        self_->send(stream_, run_step_atom{}, std::move(plan), batcher_actor{self_});
+        return true;
+    }
+
+    void end(request_id id) {
+        if (auto output = machine_->cancel(id, finish_reason::cancelled, std::nullopt, clock::now())) {
+            std::vector<sequence_output> outputs;
+            outputs.push_back(std::move(*output));
+            deliver(std::move(outputs));
+        }
+        answer_drain();
+    }
+
+    /// One message per sink with everything that the step has for it.
+    void deliver(std::vector<sequence_output> outputs) {
+        std::map<caf::actor_id, std::pair<sink_actor, std::shared_ptr<output_batch>>> by_sink;
+        for (auto& output : outputs) {
+            const auto found = callers_.find(output.id);
+            if (found == callers_.end())
+                continue;
+            const auto [sink, tag] = found->second;
+            auto& [to, batch] = by_sink[sink.id()];
+            if (!batch) {
+                to = sink;
+                batch = std::make_shared<output_batch>();
+            }
+            if (output.finished) {
+                ids_.erase(key_of(sink, tag));
+                callers_.erase(found);
+            }
+            batch->events.push_back({tag, std::move(output.tokens), std::move(output.tail_text), std::move(output.finished)});
+        }
+        for (auto& [id, news] : by_sink)
+            self_->send(news.first, output_batch_ptr(std::move(news.second)));
+    }
+
+    void tell(const sink_actor& sink, output_event event) {
+        auto batch = std::make_shared<output_batch>();
+        batch->events.push_back(std::move(event));
+        self_->send(sink, output_batch_ptr(std::move(batch)));
+    }
+
+    /// Nobody listens any more: what the sink asked for is cancelled.
+    void drop_sink(const caf::actor_addr& gone) {
+        sinks_.erase(gone);
+        std::vector<request_id> orphans;
+        for (const auto& [id, who] : callers_)
+            if (who.sink.address() == gone)
+                orphans.push_back(id);
+        for (const auto id : orphans)
+            end(id);
+        next_step();
+    }
+
+    void answer_drain() {
+        if (drained_.empty() || !machine_->idle())
+            return;
+        for (auto& promise : drained_)
+            promise.deliver(true);
+        drained_.clear();
+    }
+
+    pointer self_ = nullptr;
+    batcher_actor_options options_;
+    execution_stream_actor stream_;
+    std::optional<batcher> machine_;
+    std::unordered_map<request_id, caller> callers_;
+    std::map<caller_key, request_id> ids_;
+    std::set<caf::actor_addr> sinks_;
+    std::vector<caf::typed_response_promise<bool>> drained_;
+    step_clock clock_;
+    bool follows_ = false;
+    clock::time_point started_{};
+    double compute_s_ = 0, stall_s_ = 0;
+};
+
+batcher_actor::behavior_type run_batcher(batcher_state::pointer self, const batcher_actor_options& options,
+                                         const execution_stream_actor& stream) {
+    self->state.start(self, options, stream);
+    return {
+        [self](admit_atom, const admitted_request_ptr& request) { self->state.admit(request); },
+        [self](cancel_atom, std::uint64_t tag, const sink_actor& sink) { self->state.cancel(tag, sink); },
+        [self](advance_atom, const step_result_ptr& outcome) { self->state.advance(outcome); },
+        [self](preempt_atom, std::int32_t count) { self->state.preempt(count); },
+        [self](drain_atom) { return self->state.drain(); },
+        [self](stats_atom) { return self->state.statistics(); },
+    };
+}
+
+}  // namespace
+
+batcher_actor spawn_batcher(caf::actor_system& system, const batcher_actor_options& options,
+                            const execution_stream_actor& stream) {
+    return spawn_part<batcher_actor, batcher_state>(system, run_batcher, options, stream);
+}
+
+}  // namespace moira

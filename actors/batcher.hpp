@@ -1,0 +1,21 @@
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "core/batch/batcher.hpp"
+#include "core/execute/engine.hpp"
+
+#include <memory>
+
+namespace moira {
+
+struct batcher_actor_options {
+    batch_options batch;
+    token_bytes_function token_bytes;
+    std::shared_ptr<const runtime_identity> identity;
+    std::shared_ptr<engine> model;  ///< for statistics of its expert store only
+};
+
+batcher_actor spawn_batcher(caf::actor_system& system, const batcher_actor_options& options,
+                            const execution_stream_actor& stream);
+
+}  // namespace moira

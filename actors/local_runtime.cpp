@@ -1,0 +1,225 @@
+#include "actors/local_runtime.hpp"
+
+#include "actors/api_keys.hpp"
+#include "actors/caf_edition.hpp"
+#include "actors/callback_sink.hpp"
+#include "actors/runtime_parts.hpp"
+#include "actors/supervisor.hpp"
+
+#include <atomic>
+#include <condition_variable>
+
+namespace moira {
+
+namespace {
+
+/// Asking a living runtime takes microseconds; a part that does not answer in this time has a step running that no
+/// question should wait for.
+constexpr auto answer_timeout = std::chrono::seconds(10);
+
+struct runtime_config : caf::actor_system_config {
+    explicit runtime_config(const runtime_settings& wanted) {
+        add_message_types<caf::id_block::moira>();
+        // `stealing` polls with sleeps and is erratic for messages from outside threads.
+        set("scheduler.policy", caf::atom("sharing"));
+        set("scheduler.max-threads", static_cast<std::size_t>(wanted.actor_threads));
+        set("logger.verbosity", caf::atom("quiet"));
+    }
+};
+
+runtime_identity identity_of(const settings& all, const engine& model) {
+    runtime_identity identity;
+    identity.model = model.model().folder().filename().string();
+    identity.numerics_id = model.numerics_id();
+    identity.plugins = model.plugins();
+    identity.speculation_mode = all.speculation.mode;
+    identity.vocabulary = model.shape().vocabulary;
+    identity.context_max = model.limits().context_max;
+    return identity;
+}
+
+/// Waits for the one result of a request.
+class result_box {
+public:
+    void put(generation_result outcome) {
+        const std::lock_guard held(lock_);
+        outcome_ = std::move(outcome);
+        arrived_.notify_all();
+    }
+
+    bool wait_for(std::chrono::milliseconds patience) {
+        std::unique_lock held(lock_);
+        return arrived_.wait_for(held, patience, [this] { return outcome_.has_value(); });
+    }
+
+    generation_result take() {
+        const std::lock_guard held(lock_);
+        return std::move(*outcome_);
+    }
+
+private:
+    std::mutex lock_;
+    std::condition_variable arrived_;
+    std::optional<generation_result> outcome_;
+};
+
+}  // namespace
+
+struct local_runtime::impl {
+    impl(const settings& wanted, model_room opened) : all(wanted), room(std::move(opened)), config(wanted.runtime) {}
+
+    result<void> start();
+
+    settings all;
+    model_room room;
+    std::vector<std::string> notices;
+    std::shared_ptr<const runtime_identity> identity;
+    std::shared_ptr<callback_registry> registry = std::make_shared<callback_registry>();
+    std::atomic<bool> failed{false};
+    std::atomic<std::uint64_t> last_number{0};
+    runtime_config config;
+    std::optional<caf::actor_system> system;
+    runtime_handles parts;
+    sink_actor sink;
+};
+
+result<void> local_runtime::impl::start() {
+    notices = room.model->notices();
+    auto rules = intake_rules_of(all, *room.model, notices);
+    if (!rules)
+        return tl::unexpected(rules.error());
+    identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
+    supervisor_options options;
+    options.model = room.model;
+    options.rules = std::make_shared<const intake_rules>(std::move(*rules));
+    options.identity = identity;
+    options.batch = batch_options_of(all, *room.model);
+    options.tcp = tcp_limits_of(all);
+    options.own_thread = all.runtime.own_thread;
+    if (!all.server.api_key_file.empty()) {
+        auto keys = load_api_keys(all.server.api_key_file);
+        if (!keys)
+            return tl::unexpected(keys.error());
+        options.api_keys = std::move(*keys);
+    }
+    system.emplace(config);
+    parts = spawn_supervisor(*system, options);
+    sink = spawn_callback_sink(*system, registry);
+    caf::actor_cast<caf::abstract_actor*>(parts.supervisor)->attach_functor([this] {
+        failed = true;
+        registry->fail_all({errc::internal, "the runtime has ended"});
+    });
+    return {};
+}
+
+result<std::unique_ptr<local_runtime>> local_runtime::start(const settings& all, const std::filesystem::path& folder,
+                                                            const std::vector<std::filesystem::path>& plugin_folders,
+                                                            load_progress progress) {
+    auto room = model_room::open(all, folder, plugin_folders, std::move(progress));
+    if (!room)
+        return tl::unexpected(room.error());
+    auto parts = std::make_unique<impl>(all, std::move(*room));
+    if (auto done = parts->start(); !done)
+        return tl::unexpected(done.error());
+    return std::unique_ptr<local_runtime>(new local_runtime(std::move(parts)));
+}
+
+local_runtime::local_runtime(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
+
+local_runtime::~local_runtime() {
+    {
+        caf::scoped_actor self{*impl_->system};
+        const auto supervisor = impl_->parts.supervisor;
+        end_now(supervisor, caf::exit_reason::user_shutdown);
+        end_now(impl_->sink, caf::exit_reason::user_shutdown);
+        self->wait_for(supervisor, impl_->parts.intake, impl_->parts.batcher, impl_->parts.cache, impl_->sink);
+    }
+    impl_->parts = runtime_handles();
+    impl_->sink = sink_actor();
+    impl_->system.reset();
+}
+
+std::uint64_t local_runtime::submit(generation_input input, event_function on_event) {
+    const auto number = ++impl_->last_number;
+    impl_->registry->add(number, std::move(on_event));
+    if (impl_->failed) {
+        impl_->registry->fail_all({errc::internal, "the runtime has ended"});
+        return number;
+    }
+    caf::anon_send(impl_->parts.intake, submit_atom{}, number,
+                   generation_input_ptr(std::make_shared<generation_input>(std::move(input))), impl_->sink);
+    return number;
+}
+
+void local_runtime::cancel(std::uint64_t number) {
+    caf::anon_send(impl_->parts.intake, cancel_atom{}, number, impl_->sink);
+}
+
+generation_result local_runtime::run(generation_input input, const event_function& on_event,
+                                     const std::function<bool()>& interrupted) {
+    constexpr auto look_interval = std::chrono::milliseconds(50);
+    auto box = std::make_shared<result_box>();
+    const auto number = submit(std::move(input), [box, on_event](const output_event& event) {
+        if (on_event)
+            on_event(event);
+        if (event.finished)
+            box->put(*event.finished);
+    });
+    bool cancelled = false;
+    while (!box->wait_for(look_interval))
+        if (!cancelled && interrupted && interrupted()) {
+            cancelled = true;
+            cancel(number);
+        }
+    return box->take();
+}
+
+result<std::string> local_runtime::listen_tcp(const std::string& address) {
+    caf::scoped_actor self{*impl_->system};
+    result<std::string> bound = fail(errc::internal, "no answer");
+    self->request(impl_->parts.supervisor, answer_timeout, listen_atom{}, address)
+        .receive([&](const std::string& where) { bound = where; },
+                 [&](const caf::error& why) { bound = fail(errc::io_error, "cannot listen on " + address + ": " + impl_->system->render(why)); });
+    return bound;
+}
+
+bool local_runtime::drain(std::chrono::milliseconds patience) {
+    caf::scoped_actor self{*impl_->system};
+    bool done = false;
+    self->request(impl_->parts.supervisor, patience, drain_atom{})
+        .receive([&](bool ended) { done = ended; }, [](const caf::error&) {});
+    return done;
+}
+
+void local_runtime::preempt(std::int32_t count) { caf::anon_send(impl_->parts.batcher, preempt_atom{}, count); }
+
+result<void> local_runtime::resize_experts(std::uint64_t budget_bytes) {
+    caf::scoped_actor self{*impl_->system};
+    result<void> outcome = fail(errc::internal, "the expert cache does not answer");
+    self->request(impl_->parts.cache, answer_timeout, resize_atom{}, budget_bytes)
+        .receive([&](bool fits) {
+            if (fits)
+                outcome = {};
+            else
+                outcome = fail(errc::budget_too_small, std::to_string(budget_bytes) + " bytes are too few for one token's experts");
+        }, [](const caf::error&) {});
+    return outcome;
+}
+
+std::optional<runtime_statistics> local_runtime::statistics() {
+    caf::scoped_actor self{*impl_->system};
+    std::optional<runtime_statistics> found;
+    self->request(impl_->parts.supervisor, answer_timeout, stats_atom{})
+        .receive([&](const runtime_statistics_ptr& all) { found = *all; }, [](const caf::error&) {});
+    return found;
+}
+
+const runtime_identity& local_runtime::identity() const noexcept { return *impl_->identity; }
+const std::vector<std::string>& local_runtime::notices() const noexcept { return impl_->notices; }
+double local_runtime::load_s() const noexcept { return impl_->room.model->load_s(); }
+std::uint64_t local_runtime::slab_bytes() const noexcept { return impl_->room.model->slab_bytes(); }
+std::uint64_t local_runtime::dense_bytes() const noexcept { return impl_->room.model->dense_bytes(); }
+std::uint64_t local_runtime::expert_source_bytes() const noexcept { return impl_->room.model->expert_source_bytes(); }
+bool local_runtime::failed() const noexcept { return impl_->failed; }
+
+}  // namespace moira

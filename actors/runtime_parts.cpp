@@ -1,0 +1,117 @@
+#include "actors/runtime_parts.hpp"
+
+namespace moira {
+
+engine_options engine_options_of(const settings& all) {
+    engine_options options;
+    options.rows_max = all.batch.max_step_tokens;
+    options.sequences_max = all.batch.max_sequences;
+    options.context_max = all.context.max_tokens;
+    options.page_tokens = all.context.page_tokens;
+    options.kv_budget_bytes = all.context.kv_budget.bytes;
+    const auto& budget = all.experts.ram_budget;
+    options.experts_budget_bytes = budget.bytes;
+    options.experts_budget_share = budget.kind_of == memory_budget::kind::share ? budget.share : 0.0;
+    options.io = all.experts.io == "direct"     ? expert_io::direct
+                 : all.experts.io == "buffered" ? expert_io::buffered
+                                                : expert_io::automatic;
+    options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
+    return options;
+}
+
+batch_options batch_options_of(const settings& all, const engine& model) {
+    batch_options options;
+    options.sequences_max = all.batch.max_sequences;
+    options.step_tokens_max = all.batch.max_step_tokens;
+    options.chunk_tokens_max = all.batch.max_chunk_tokens;
+    options.queue_max = all.server.max_queue;
+    options.context_max = model.limits().context_max;
+    options.vocabulary = model.shape().vocabulary;
+    options.eos = model.shape().eos;
+    options.kv.pages = model.limits().pages;
+    options.kv.page_tokens = model.limits().page_tokens;
+    options.kv.reuse_prefixes = all.context.prefix_reuse;
+    return options;
+}
+
+sampling_parameters sampling_of(const settings& all) {
+    sampling_parameters sampling;
+    sampling.temperature = all.sampling.temperature;
+    sampling.top_k = all.sampling.top_k;
+    sampling.top_p = all.sampling.top_p;
+    sampling.min_p = all.sampling.min_p;
+    sampling.repetition_penalty = all.sampling.repetition_penalty;
+    sampling.seed = all.sampling.seed;
+    return sampling;
+}
+
+tcp_limits tcp_limits_of(const settings& all) {
+    using std::chrono::seconds;
+    tcp_limits limits;
+    limits.connections_max = static_cast<std::size_t>(all.server.max_connections);
+    limits.lines.requests_max = static_cast<std::size_t>(all.server.max_requests_per_connection);
+    limits.lines.line_bytes_max = all.server.max_line_bytes.bytes;
+    limits.idle_timeout = seconds(all.server.idle_timeout_s);
+    limits.line_timeout = seconds(all.server.line_timeout_s);
+    limits.write_timeout = seconds(all.server.write_timeout_s);
+    limits.write_queue_bytes_max = all.server.max_write_queue_bytes.bytes;
+    limits.drain_timeout = seconds(all.server.drain_timeout_s);
+    return limits;
+}
+
+plugin_host::options plugin_options_of(const settings& all, const std::vector<std::filesystem::path>& plugin_folders) {
+    plugin_host::options options;
+    options.folders = plugin_folders;
+    options.forced_plugin = all.compute.plugin;
+    return options;
+}
+
+result<model_room> model_room::open(const settings& all, const std::filesystem::path& folder,
+                                    const std::vector<std::filesystem::path>& plugin_folders, load_progress progress) {
+    // The checkpoint first: a mistyped model is found before anything else is built.
+    auto opened = checkpoint::open(folder);
+    if (!opened)
+        return tl::unexpected(opened.error());
+    model_room room;
+    compute_pool::options threads;
+    threads.threads = static_cast<std::uint32_t>(all.compute.threads);
+    threads.spin_us_max = static_cast<std::uint32_t>(all.compute.spin_us);
+    room.pool = std::make_unique<compute_pool>(threads);
+    auto host = plugin_host::open(plugin_options_of(all, plugin_folders), *room.pool);
+    if (!host)
+        return tl::unexpected(host.error());
+    room.plugins = std::move(*host);
+    auto loaded = engine::load(std::move(*opened), *room.plugins, engine_options_of(all), std::move(progress));
+    if (!loaded)
+        return tl::unexpected(loaded.error());
+    room.model = std::move(*loaded);
+    return room;
+}
+
+result<intake_rules> intake_rules_of(const settings& all, const engine& model, std::vector<std::string>& notices) {
+    const auto& folder = model.model().folder();
+    intake_rules rules;
+    rules.vocabulary = model.shape().vocabulary;
+    rules.context_max = model.limits().context_max;
+    rules.tokens_max_default = all.sampling.max_tokens;
+    rules.sampling_default = sampling_of(all);
+    rules.timeout_default = std::chrono::seconds(all.server.request_timeout_s);
+    auto text = tokenizer::load(folder);
+    if (text)
+        rules.text = std::make_shared<const tokenizer>(std::move(*text));
+    else if (text.error().code == errc::not_found)
+        notices.push_back("no tokenizer in " + folder.string() + ": only token ids are served");
+    else
+        return tl::unexpected(text.error());
+    if (rules.text && rules.text->vocabulary_size() > static_cast<std::size_t>(rules.vocabulary))
+        notices.push_back("the tokenizer has " + std::to_string(rules.text->vocabulary_size()) + " tokens, the model only " +
+                          std::to_string(rules.vocabulary) + ": prompts that use the others are refused");
+    auto chat = chat_template::load(folder);
+    if (chat)
+        rules.chat = std::make_shared<const chat_template>(std::move(*chat));
+    else if (chat.error().code != errc::not_found)
+        notices.push_back("the chat template cannot be used: " + chat.error().message);
+    return rules;
+}
+
+}  // namespace moira

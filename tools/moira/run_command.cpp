@@ -1,0 +1,142 @@
+#include "actors/request_json.hpp"
+#include "tools/moira/command_line.hpp"
+#include "tools/moira/commands.hpp"
+#include "tools/moira/input_text.hpp"
+#include "tools/moira/load_model.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <unistd.h>
+
+namespace moira {
+
+namespace {
+
+struct run_options {
+    std::string model, prompt, prompt_file, ids;
+    bool prompt_given = false, chat = false;
+    generation_input input;
+};
+
+/// The prompt from -p, --prompt-file, --ids or standard input.
+result<generation_input> input_of(const run_options& options) {
+    auto input = options.input;
+    if (!options.ids.empty()) {
+        auto ids = parse_token_ids(options.ids);
+        if (!ids)
+            return tl::unexpected(ids.error());
+        input.ids = std::move(*ids);
+        return input;
+    }
+    auto text = options.prompt_given ? result<std::string>(options.prompt)
+                                     : read_input_text(options.prompt_file.empty() ? "-" : options.prompt_file);
+    if (!text)
+        return tl::unexpected(text.error());
+    if (options.chat)
+        input.messages = std::vector<chat_message>{{"user", *text}};
+    else
+        input.prompt = *text;
+    return input;
+}
+
+double percentile(std::vector<float> values, double share) {
+    if (values.empty())
+        return 0;
+    std::sort(values.begin(), values.end());
+    return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
+}
+
+double per_second(std::int32_t count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
+nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_statistics& statistics,
+                                const generation_result& outcome) {
+    const auto& identity = runtime.identity();
+    return {{"prompt_tokens", outcome.prompt_tokens},
+            {"completion_tokens", outcome.completion_tokens},
+            {"cached_tokens", outcome.cached_tokens},
+            {"token_ids", outcome.token_ids},
+            {"text", outcome.text},
+            {"finish_reason", finish_reason_name(outcome.reason)},
+            {"logits_hash", outcome.logits_hash},
+            {"numerics_id", identity.numerics_id},
+            {"seed", outcome.seed},
+            {"load_s", runtime.load_s()},
+            {"ttft_ms", outcome.ttft_s * 1e3},
+            {"prefill_tok_s", per_second(outcome.prompt_tokens - outcome.cached_tokens, outcome.prefill_s)},
+            {"decode_tok_s", per_second(outcome.completion_tokens - 1, outcome.decode_s)},
+            {"itl_ms", {{"p50", percentile(outcome.itl_ms, 0.5)}, {"p99", percentile(outcome.itl_ms, 0.99)}}},
+            {"overhead_us", {{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}}},
+            {"experts", experts_json(statistics.experts)},
+            {"speculation", speculation_json(identity)},
+            {"plugins", identity.plugins},
+            {"lossy", identity.lossy}};
+}
+
+/// One line: how much, how fast, and what limited it.
+void print_summary(const runtime_statistics& statistics, const generation_result& outcome) {
+    const auto& experts = statistics.experts;
+    const double waited = statistics.compute_s > 0 ? 100 * statistics.stall_s / statistics.compute_s : 0;
+    std::fprintf(stderr, "\n%d + %d tokens, %.0f tokens/s, first after %.1f ms, experts %llu of %llu slots, hit rate %.1f %%, %.0f %% of the time waited for experts\n",
+                 outcome.prompt_tokens, outcome.completion_tokens,
+                 per_second(outcome.completion_tokens - 1, outcome.decode_s), outcome.ttft_s * 1e3,
+                 static_cast<unsigned long long>(experts.resident), static_cast<unsigned long long>(experts.slots),
+                 100 * experts.hit_rate(), waited);
+}
+
+void print_piece(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+result<exit_code> run_run(const run_options& options, command_context& context) {
+    auto input = input_of(options);
+    if (!input)
+        return tl::unexpected(input.error());
+    auto runtime = load_runtime(options.model, context);
+    if (!runtime)
+        return tl::unexpected(runtime.error());
+    local_runtime::event_function show;
+    if (!context.json)
+        show = [](const output_event& event) {
+            for (const auto& token : event.tokens)
+                print_piece(token.text);
+            print_piece(event.tail_text);
+        };
+    const auto outcome = (*runtime)->run(std::move(*input), show, watch_interrupt());
+    if (outcome.failure)
+        return tl::unexpected(*outcome.failure);
+    const auto statistics = (*runtime)->statistics().value_or(runtime_statistics{});
+    if (context.json) {
+        if (auto printed = print_json(run_json(**runtime, statistics, outcome)); !printed)
+            return tl::unexpected(printed.error());
+    } else {
+        print_summary(statistics, outcome);
+    }
+    return outcome.reason == finish_reason::cancelled ? exit_interrupted : exit_done;
+}
+
+}  // namespace
+
+void add_run_command(command_line& line) {
+    auto options = std::make_shared<run_options>();
+    CLI::App& command = line.add(line.root(), "run", "generate text: it streams to standard output, a summary to standard error",
+                                 [options](command_context& context) { return run_run(*options, context); });
+    auto& input = options->input;
+    add_model_option(command, options->model);
+    auto* prompt = command.add_option("-p,--prompt", options->prompt, "the text; without it standard input is read");
+    prompt->each([options](const std::string&) { options->prompt_given = true; });
+    auto* file = command.add_option("--prompt-file", options->prompt_file, "read the prompt from a file")->excludes(prompt)->type_name("FILE");
+    command.add_option("--ids", options->ids, "token ids instead of text: \"0 1 2\"")->excludes(prompt)->excludes(file);
+    command.add_option("-n,--max-tokens", input.max_tokens, "the most tokens to generate")->type_name("N");
+    command.add_flag("--chat", options->chat, "put the prompt into the model's chat template");
+    command.add_option("--temperature", input.temperature, "0: greedy")->type_name("T");
+    command.add_option("--top-p", input.top_p, "keep the likeliest tokens that together have this probability")->type_name("P");
+    command.add_option("--top-k", input.top_k, "keep the K likeliest tokens; 0: all")->type_name("K");
+    command.add_option("--min-p", input.min_p, "keep tokens of at least this share of the best one's probability")->type_name("P");
+    command.add_option("--repetition-penalty", input.repetition_penalty, "1: none")->type_name("R");
+    command.add_option("--seed", input.seed, "the same seed gives the same text")->type_name("S");
+    command.add_option("--stop", input.stop, "end before this text; may be given several times")->type_name("TEXT");
+    command.add_flag("--ignore-eos", input.ignore_eos, "go on after the model's end token");
+}
+
+}  // namespace moira

@@ -44,6 +44,10 @@ moira_status check_expert(const moira_op& op, const moira_expert_ffn_args& args)
     const bool complete = args.x && args.table && args.group_table && args.pair_table && args.out && args.workspace;
     if (const moira_status status = check_pointers(op, complete))
         return status;
+    for (uint32_t index = 0; index < args.pairs; ++index)
+        if (args.pair_table[index].row < 0 || args.pair_table[index].out_row < 0)
+            return report(MOIRA_INVALID_ARGUMENT, "pair %u reads row %d and writes row %d, expected 0 or more", index,
+                          args.pair_table[index].row, args.pair_table[index].out_row);
     uint64_t total = 0;
     for (uint32_t index = 0; index < args.groups; ++index) {
         const moira_expert_group& group = args.group_table[index];

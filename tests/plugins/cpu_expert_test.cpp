@@ -252,6 +252,10 @@ TEST_CASE("groups that overrun their pairs are refused") {
     CHECK(session.run(layer.desc(4), launch.args(layer, x.data(), out.data()), workspace_member) ==
           MOIRA_INVALID_ARGUMENT);
     launch.groups[0] = {0, 1, 0, 2};
+    launch.pairs[1].row = -1;
+    CHECK(session.run(layer.desc(4), launch.args(layer, x.data(), out.data()), workspace_member) ==
+          MOIRA_INVALID_ARGUMENT);
+    launch.pairs[1].row = 0;
     CHECK(session.run(layer.desc(1), launch.args(layer, x.data(), out.data()), workspace_member) ==
           MOIRA_INVALID_ARGUMENT);
 }

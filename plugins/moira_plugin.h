@@ -42,13 +42,14 @@ enum {
     MOIRA_DEVICE_LOST = 6  /* nothing on this device will work again */
 };
 
-/* Error words that kernels set. The first one of a step wins. */
+/* Error words that kernels set. The first one of a step wins, in list order, then by row or group. What could not be
+ * computed is written as zeros, so that nothing depends on what lay there before. */
 enum {
     MOIRA_ERROR_NONE = 0,
     MOIRA_ERROR_EXPERT_EMPTY = 1,        /* a group names an entry without an address */
-    MOIRA_ERROR_EXPERT_STALE = 2,        /* the entry's generation is not the one the group expects */
-    MOIRA_ERROR_TOKEN_OUT_OF_RANGE = 3,
-    MOIRA_ERROR_PAGE_OUT_OF_RANGE = 4,
+    MOIRA_ERROR_EXPERT_STALE = 2,        /* the entry's generation or layout is not the one that is expected */
+    MOIRA_ERROR_TOKEN_OUT_OF_RANGE = 3,  /* a token id, or a position past the rope table */
+    MOIRA_ERROR_PAGE_OUT_OF_RANGE = 4,   /* a page, a slot, or a context past its maximum */
     MOIRA_ERROR_INJECTED = 100           /* by fake_device, on request */
 };
 
@@ -166,7 +167,7 @@ typedef struct moira_pack_desc {
 typedef struct moira_pack_source {
     const void* weight; /* host address, row-major, tight; any byte alignment */
     const void* scales; /* host address, or NULL */
-    const void* bias;   /* host address, f32, or NULL */
+    const void* bias;   /* host address, f32, or NULL; for MOIRA_PACK_EXPERT (a gemm gets its bias with its arguments) */
 } moira_pack_source;
 
 typedef struct moira_pack_info {
@@ -339,7 +340,7 @@ typedef struct moira_attention_args {
     const float* sinks;
     float* out;                   /* [rows, heads, head_dim or value_dim] */
     uint64_t out_stride;
-    void* workspace;
+    void* workspace;              /* 64-byte aligned, as are all workspaces */
 } moira_attention_args;
 
 /* out = x * weight^T (+ bias), or out += that when accumulate is set. */
@@ -397,7 +398,7 @@ enum { MOIRA_FFN_SILU_GATED = 0, MOIRA_FFN_CLAMPED_SWIGLU = 1 };
 typedef struct moira_expert_entry {
     uint64_t address;    /* of the slab, in the layout that MOIRA_PACK_EXPERT gave; 0: not resident */
     uint32_t generation; /* changes whenever the slot gets another expert */
-    uint32_t layout_id;
+    uint32_t layout_id;  /* as pack_query told; 0: not stated */
 } moira_expert_entry;
 
 /* The pairs of one expert: pairs[pair_begin .. pair_begin + pair_count). */
@@ -497,6 +498,7 @@ typedef struct moira_plugin_api {
 
     moira_status (*stream_create)(moira_device* device, moira_stream** stream);
     void (*stream_destroy)(moira_stream* stream);
+    /* MOIRA_OK, or MOIRA_STEP_ERROR when an error word waits; either way the stream is idle then. */
     moira_status (*stream_synchronize)(moira_stream* stream);
     /* Copies the step's error word and clears it. Call after stream_synchronize. */
     moira_status (*stream_error)(moira_stream* stream, moira_error_word* word);

@@ -217,7 +217,8 @@ result<request_fields> read_request(const json& object, unknown_field_policy pol
     for (const auto& [name, value] : object.items()) {
         if (std::find(others.begin(), others.end(), name) != others.end())
             continue;
-        const auto row = std::find_if(fields.begin(), fields.end(), [&](const field& f) { return f.name == name; });
+        const auto row =
+            std::find_if(fields.begin(), fields.end(), [&key = name](const field& f) { return f.name == key; });
         if (row != fields.end()) {
             if (auto read = row->read(value, out, policy); !read)
                 return tl::unexpected<error>(std::move(read.error()));

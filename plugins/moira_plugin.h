@@ -43,7 +43,7 @@ enum {
 };
 
 /* Error words that kernels set. The first one of a step wins, in list order, then by row or group. What could not be
- * computed is written as zeros, so that nothing depends on what lay there before. */
+ * computed is written as zeros, so that nothing depends on what lay there before (rope and kv_append skip the row). */
 enum {
     MOIRA_ERROR_NONE = 0,
     MOIRA_ERROR_EXPERT_EMPTY = 1,        /* a group names an entry without an address */

@@ -99,7 +99,12 @@ void stream_destroy(moira_stream* stream) {
 }
 
 moira_status stream_synchronize(moira_stream* stream) {
-    return stream ? MOIRA_OK : report(MOIRA_INVALID_ARGUMENT, "stream_synchronize needs a stream");
+    if (!stream)
+        return report(MOIRA_INVALID_ARGUMENT, "stream_synchronize needs a stream");
+    if (stream->error.code == MOIRA_ERROR_NONE)
+        return MOIRA_OK;
+    return report(MOIRA_STEP_ERROR, "op %u met error %u at row %d, detail %d", stream->error.op, stream->error.code,
+                  stream->error.row, stream->error.detail);
 }
 
 moira_status stream_error(moira_stream* stream, moira_error_word* word) {

@@ -217,6 +217,7 @@ TEST_CASE("an expert that is empty, stale or of another layout sets the error wo
         const auto run = [&] {
             const auto args = launch.args(layer, x.data(), out.data());
             REQUIRE(session.run(layer.desc(8), args, workspace_member) == MOIRA_OK);
+            CHECK(session.api().stream_synchronize(session.stream()) == MOIRA_STEP_ERROR);
             return session.error_word();
         };
         layer.table[1] = {0, 2, layout_id};
@@ -226,6 +227,7 @@ TEST_CASE("an expert that is empty, stale or of another layout sets the error wo
         CHECK(word.op == MOIRA_OP_EXPERT_FFN);
         CHECK(word.row == 1);
         CHECK(session.error_word().code == MOIRA_ERROR_NONE); // reading clears it
+        CHECK(session.api().stream_synchronize(session.stream()) == MOIRA_OK);
         for (const moira_expert_group& group : launch.groups) {
             const bool missing = group.expert == 1 || group.expert == 2;
             const moira_expert_pair& pair = launch.pairs[group.pair_begin];

@@ -37,19 +37,18 @@ void pause() noexcept {
 }
 
 /// Waits until `word` is no longer `old`, for an event that is expected soon. Ends in a sleep, so that members that
-/// wait never starve the one they wait for, however few cores there are.
-void wait_briefly(const std::atomic<std::uint32_t>& word, std::uint32_t old) noexcept {
+/// wait never starve the one they wait for, however few cores there are. `crowded` is set while it does not spin.
+void wait_briefly(const std::atomic<std::uint32_t>& word, std::uint32_t old, std::atomic<bool>& crowded) noexcept {
     for (int i = 0; i < wait_pauses_max; ++i) {
         if (word.load(std::memory_order_acquire) != old)
             return;
         pause();
     }
-    for (int i = 0; i < wait_yields_max; ++i) {
-        if (word.load(std::memory_order_acquire) != old)
-            return;
+    crowded.store(true, std::memory_order_relaxed);
+    for (int i = 0; i < wait_yields_max && word.load(std::memory_order_acquire) == old; ++i)
         std::this_thread::yield();
-    }
     word.wait(old, std::memory_order_acquire);
+    crowded.store(false, std::memory_order_relaxed);
 }
 
 /// Waits for an event that may be far away: spins for `spin`, then parks.
@@ -69,6 +68,7 @@ void wait_for_work(const std::atomic<std::uint32_t>& word, std::uint32_t old, st
 struct team {
     alignas(cache_line_bytes) std::atomic<std::uint32_t> arrived{0};
     alignas(cache_line_bytes) std::atomic<std::uint32_t> phase{0};
+    std::atomic<bool> crowded{false}; // a hint: some member waits without spinning
 };
 
 /// Set while this thread executes a task of any pool: a nested run stays on this thread.
@@ -129,8 +129,12 @@ struct compute_pool::impl {
             if (!function)
                 return;
             execute(function, argument, rank, team_size, &shared);
-            if (running.fetch_sub(1, std::memory_order_seq_cst) == 1)
-                running.notify_all();
+            if (running.fetch_sub(1, std::memory_order_seq_cst) != 1)
+                continue;
+            running.notify_all();
+            // Whoever has stopped spinning may lack a core: spinning on here would keep it from the one it needs.
+            if (shared.crowded.load(std::memory_order_relaxed))
+                std::this_thread::yield();
         }
     }
 
@@ -150,7 +154,7 @@ struct compute_pool::impl {
         execute(task, task_argument, 0, size, &shared);
         for (std::uint32_t left = running.load(std::memory_order_acquire); left != 0;
              left = running.load(std::memory_order_acquire))
-            wait_briefly(running, left);
+            wait_briefly(running, left, shared.crowded);
     }
 };
 
@@ -202,7 +206,7 @@ void compute_pool::barrier(const moira_team_member& member) {
         shared.phase.fetch_add(1, std::memory_order_seq_cst);
         shared.phase.notify_all();
     } else {
-        wait_briefly(shared.phase, phase);
+        wait_briefly(shared.phase, phase, shared.crowded);
     }
 }
 

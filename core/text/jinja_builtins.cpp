@@ -488,33 +488,4 @@ jinja_value call_jinja_function(const std::string& name, const jinja_arguments& 
     jinja_fail(errc::unsupported, "the function '" + name + "'");
 }
 
-jinja_items iterate(const jinja_value& value, jinja_budget& budget) {
-    jinja_items items;
-    if (value.is_undefined())
-        return items;
-    if (const auto* list = value.items()) {
-        budget.make(list->size() * sizeof(jinja_value));
-        return *list;
-    }
-    if (const auto* members = value.members(); members != nullptr && !value.is_namespace()) {
-        for (const auto& [name, member] : *members) {
-            budget.make(sizeof(jinja_value));
-            items.push_back(make_text(name, budget));
-        }
-        return items;
-    }
-    const std::string* text = value.text();
-    if (text == nullptr)
-        jinja_fail(errc::invalid_argument, std::string(value.kind_name()) + " cannot be looped over");
-    for (std::size_t begin = 0; begin < text->size();) {
-        std::size_t end = begin + 1;
-        while (end < text->size() && (static_cast<unsigned char>((*text)[end]) & 0xC0) == 0x80)
-            ++end;
-        budget.make(sizeof(jinja_value) + sizeof(std::string));
-        items.push_back(make_text(std::string_view(*text).substr(begin, end - begin), budget));
-        begin = end;
-    }
-    return items;
-}
-
 } // namespace moira

@@ -34,7 +34,4 @@ jinja_value call_jinja_method(const std::string& name, const jinja_value& self, 
                               jinja_budget& budget);
 jinja_value call_jinja_function(const std::string& name, const jinja_arguments& arguments, jinja_budget& budget);
 
-/// The values that a loop over `value` takes: items, keys of a dict, characters. Throws for what has none.
-jinja_items iterate(const jinja_value& value, jinja_budget& budget);
-
 } // namespace moira

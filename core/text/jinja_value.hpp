@@ -92,4 +92,7 @@ int compare(const jinja_value& a, const jinja_value& b, jinja_budget& budget);
 /// Member of a dict or namespace; undefined when there is none.
 jinja_value member_of(const jinja_value& container, std::string_view name, jinja_budget& budget);
 
+/// The values that a loop over `value` takes: items, keys of a dict, characters. Throws for what has none.
+jinja_items iterate(const jinja_value& value, jinja_budget& budget);
+
 } // namespace moira

@@ -2,6 +2,7 @@
 
 #include "config/settings_check.hpp"
 #include "config/settings_table.hpp"
+#include "config/toml_parse.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -14,18 +15,9 @@
 #include <variant>
 #include <vector>
 
-// No exceptions here, and no nesting beyond what a settings file has: a section, a list, a text.
-#define TOML_EXCEPTIONS 0
-#define TOML_MAX_NESTED_VALUES 16
-#include <toml++/toml.h>
-
 namespace moira {
 
 namespace {
-
-// toml++ bounds nested values but not dotted keys ("a.a.a..."), whose tables are destroyed recursively: 16 x 256 levels
-// at most keep that far from the end of a stack.
-constexpr std::size_t dots_per_line_max = 256;
 
 constexpr std::size_t shown_bytes_max = 120; ///< of a wrong value in a message
 constexpr std::size_t list_entries_max = 256;
@@ -259,34 +251,14 @@ result<void> apply_document(loaded_settings& loaded, const toml::table& document
     return {};
 }
 
-result<void> check_dots(std::string_view text, std::string_view name) {
-    std::size_t dots = 0;
-    std::size_t line = 1;
-    for (const char c : text) {
-        if (c == '\n') {
-            dots = 0;
-            ++line;
-        } else if (c == '.' && ++dots > dots_per_line_max) {
-            return fail(errc::invalid_config, std::string(name) + ":" + std::to_string(line) + ": found more than " +
-                                                  std::to_string(dots_per_line_max) + " dots, expected a settings key");
-        }
-    }
-    return {};
-}
-
 result<void> apply_file(loaded_settings& loaded, std::string_view text, std::string_view name) {
     if (text.size() > settings_file_bytes_max)
         return fail(errc::invalid_config, std::string(name) + ": found " + std::to_string(text.size()) +
                                               " bytes, expected at most " + std::to_string(settings_file_bytes_max));
-    if (auto dots = check_dots(text, name); !dots)
-        return dots;
-    const file_place file{name};
-    const toml::parse_result parsed = toml::parse(text);
-    if (!parsed) {
-        const toml::parse_error& why = parsed.error();
-        return fail(errc::invalid_config, file.at(why.source()) + ": " + shown(why.description()));
-    }
-    return apply_document(loaded, parsed.table(), file);
+    const auto document = parse_toml(text, name);
+    if (!document)
+        return tl::unexpected(document.error());
+    return apply_document(loaded, *document, file_place{name});
 }
 
 result<std::string> read_file(const std::filesystem::path& file) {
@@ -322,10 +294,10 @@ std::optional<raw_value> raw_list(std::string_view text) {
         return raw_value(std::string(text));
     if (text.find('\n') != std::string_view::npos || text.size() > settings_file_bytes_max)
         return std::nullopt;
-    const toml::parse_result parsed = toml::parse("list = " + std::string(text));
-    if (!parsed || parsed.table().size() != 1)
+    const auto document = parse_toml("list = " + std::string(text), "--set");
+    if (!document || document->size() != 1)
         return std::nullopt;
-    return raw_of(*parsed.table().begin()->second.as_array());
+    return raw_of(*document->begin()->second.as_array());
 }
 
 /// The text of "key=text", read as the key's type wants it: texts need no quotes here.

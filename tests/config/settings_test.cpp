@@ -100,6 +100,8 @@ TEST_CASE("a wrong file is refused with line and column") {
     check_refused("[model]\npath = [1]\n", errc::invalid_config, "2:8");
     check_refused("[model]\npath = \"a\\u0000b\"\n[log]\nlevel = \"x\"\n", errc::invalid_config, "4:9");
     check_refused("[log]\nlevel = \"info\"\nlevel = \"info\"\n", errc::invalid_config, "3:9");
+    check_refused(std::string("[log]\n[\0l", 9), errc::invalid_config, "2");
+    check_refused("[log]\n# \x7f\n", errc::invalid_config, "2");
     check_refused("[log\n", errc::invalid_config, "1:5");
     check_refused("[log]\nlevel = \"\xff\"\n", errc::invalid_config, "2:9");
 }
@@ -145,6 +147,9 @@ TEST_CASE("files that try to exhaust the reader are refused") {
     CHECK(parse_settings(chain + "]\n", "s.toml").error().code == errc::invalid_config);
     std::string nested = "model.path = ";
     CHECK(parse_settings(nested + std::string(100'000, '['), "s.toml").error().code == errc::invalid_config);
+    // Text on which the parser asserts.
+    CHECK(parse_settings("a = [\"\", 1979-05-27T&07@32:00Z1 if,T07:32 0]]\n", "s.toml").error().code ==
+          errc::invalid_config);
     const std::string large(settings_file_bytes_max + 1, '#');
     CHECK(parse_settings(large, "s.toml").error().code == errc::invalid_config);
 }

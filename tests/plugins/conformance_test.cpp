@@ -3,10 +3,12 @@
 #include "plugins/moira_plugin.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <doctest/doctest.h>
 #include <set>
 #include <sstream>
 #include <string>
+#include <sys/wait.h>
 
 using namespace moira;
 
@@ -38,7 +40,7 @@ const conformance_report& wrong_report() {
 } // namespace
 
 TEST_CASE("every plugin that this processor can run keeps the promises of the interface") {
-    for (const char* plugin : {"cpu_reference", "cpu_avx2", "cpu_avx512", "fake_device"}) {
+    for (const char* plugin : {MOIRA_CONFORMING_PLUGINS}) {
         const auto report = run_conformance(check(plugin));
         if (!report)
             FAIL(plugin, ": ", report.error().message);
@@ -110,4 +112,18 @@ TEST_CASE("every op has a tolerance with its derivation, wider for narrow weight
         CHECK(tolerance_for(op, true).distance_max >= exact.distance_max);
         CHECK(tolerance_for(op, true).distance_max < 0.1);
     }
+}
+
+TEST_CASE("the command's exit code tells passed, failed and misused apart") {
+    const auto exit_code = [](const std::string& arguments) {
+        const std::string command = "'" MOIRA_CONFORMANCE_CHECK "' --plugins-dir '" MOIRA_BUILD_PLUGINS
+                                    "' --plugins-dir '" MOIRA_TEST_PLUGINS "/wrong' " +
+                                    arguments + " >/dev/null 2>&1";
+        return WEXITSTATUS(std::system(command.c_str()));
+    };
+    CHECK(exit_code("--plugin cpu_reference --filter rmsnorm") == 0);
+    CHECK(exit_code("--plugin wrong_plugin --filter rmsnorm") == 3);
+    CHECK(exit_code("--plugin nobody") == 2);
+    CHECK(exit_code("--plugin") == 2);
+    CHECK(exit_code("--no-such-option x --plugin cpu_reference") == 2);
 }

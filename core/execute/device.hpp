@@ -99,7 +99,7 @@ public:
     op_set(const op_set&) = delete;
     op_set& operator=(const op_set&) = delete;
 
-    /// `Desc` is a moira_*_desc whose header was filled by describe_op. Errors: op_missing, device_error.
+    /// `Desc` is a moira_*_desc as op_describer makes it. Errors: op_missing, device_error.
     template <class Desc>
     result<const prepared_op*> prepare(const Desc& desc) {
         return prepare_header(desc.header);
@@ -120,15 +120,5 @@ private:
     std::map<std::string, std::unique_ptr<prepared_op>> ops_;  ///< by the descriptor's bytes
     std::uint64_t workspace_bytes_ = 0;
 };
-
-/// An op descriptor with its header filled and everything else zero (padding too: descriptors are compared by bytes).
-template <class Desc>
-Desc describe_op(std::uint32_t op, std::int32_t rows_max) {
-    Desc desc{};
-    desc.header.struct_size = sizeof(Desc);
-    desc.header.op = op;
-    desc.header.rows_max = static_cast<std::uint32_t>(rows_max);
-    return desc;
-}
 
 }  // namespace moira

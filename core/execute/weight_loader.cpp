@@ -14,16 +14,6 @@ namespace moira {
         return tl::unexpected(variable##_or.error());                                                                  \
     auto variable = std::move(*variable##_or)
 
-namespace {
-
-moira_quantization plain(std::uint32_t weight_type) {
-    return {weight_type, MOIRA_SCALE_NONE, MOIRA_TYPE_F32, 0, 0, MOIRA_ACTIVATION_KEEP};
-}
-
-std::uint32_t u32(std::int32_t value) { return static_cast<std::uint32_t>(value); }
-
-}  // namespace
-
 std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept {
     switch (type) {
     case tensor_type::f32:
@@ -41,7 +31,8 @@ std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept {
 
 weight_loader::weight_loader(const checkpoint& model, const model_weight_names& names, const execution_limits& limits,
                              op_set& ops, const op_provider& memory, device_queue& queue, load_progress progress)
-    : model_(model), shape_(model.shape()), names_(names), limits_(limits), ops_(ops), memory_(memory), queue_(queue),
+    : model_(model), shape_(model.shape()), names_(names), describe_(shape_, limits),
+      limits_(limits), ops_(ops), memory_(memory), queue_(queue),
       progress_(std::move(progress)), dense_bytes_total_(summarize(model).bytes_dense) {}
 
 // ---- bytes ---------------------------------------------------------------------------------------------------------
@@ -50,6 +41,14 @@ result<const tensor_location*> weight_loader::find(const std::string& name) cons
     if (const auto* tensor = model_.find(name))
         return tensor;
     return fail(errc::corrupt_file, model_.folder().string() + ": tensor " + name + " is missing");
+}
+
+result<std::uint32_t> weight_loader::type_of(const std::string& name) const {
+    MOIRA_TRY(tensor, find(name));
+    if (const auto type = kernel_type(tensor->type))
+        return *type;
+    return fail(errc::unsupported, model_.folder().string() + ": tensor " + name + " has type " +
+                                       std::string(tensor_type_name(tensor->type)) + ", which no kernel reads");
 }
 
 result<std::vector<std::byte>> weight_loader::read_bytes(const std::string& name) {
@@ -107,83 +106,37 @@ result<device_buffer> weight_loader::pack(const op_provider& provider, const moi
 // ---- parts of a layer ----------------------------------------------------------------------------------------------
 
 result<norm> weight_loader::load_norm(const std::string& name, std::int32_t width) {
-    auto desc = describe_op<moira_rmsnorm_desc>(MOIRA_OP_RMSNORM, limits_.rows_max);
-    desc.width = u32(width);
-    desc.epsilon = static_cast<float>(shape_.norm_epsilon);
-    MOIRA_TRY(op, ops_.prepare(desc));
+    MOIRA_TRY(op, ops_.prepare(describe_.rmsnorm(width)));
     MOIRA_TRY(weight, load_f32(name, width));
     return norm{op, std::move(weight)};
 }
 
-result<linear> weight_loader::load_linear(const std::string& name, const std::string& bias_name, std::int32_t n,
-                                          std::int32_t k, std::uint32_t compute, bool accumulate,
-                                          std::int32_t rows_max) {
-    MOIRA_TRY(tensor, find(name));
-    const auto type = kernel_type(tensor->type);
-    if (!type)
-        return fail(errc::unsupported, "tensor " + name + " has type " + std::string(tensor_type_name(tensor->type)));
-    auto desc = describe_op<moira_gemm_desc>(MOIRA_OP_GEMM, rows_max);
-    desc.n = u32(n);
-    desc.k = u32(k);
-    desc.compute = compute;
-    desc.accumulate = accumulate;
-    desc.has_bias = !bias_name.empty();
-    desc.quantization = plain(*type);
+result<linear> weight_loader::load_packed(moira_gemm_desc desc, const std::string& name, const std::string& bias_name) {
     linear made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;
-    moira_pack_desc packing{};
-    packing.struct_size = sizeof packing;
-    packing.kind = MOIRA_PACK_GEMM;
-    packing.n = desc.n;
-    packing.k = desc.k;
-    packing.compute = compute;
-    packing.quantization = desc.quantization;
-    MOIRA_TRY(weight, pack(*op->provider, packing, {name}));
+    MOIRA_TRY(weight, pack(*op->provider, packing_of(desc), {name}));
     made.weight = std::move(weight);
     if (!bias_name.empty()) {
-        MOIRA_TRY(bias, load_f32(bias_name, n));
+        MOIRA_TRY(bias, load_f32(bias_name, static_cast<std::int32_t>(desc.n)));
         made.bias = std::move(bias);
     }
     return made;
 }
 
-namespace {
-
-moira_expert_ffn_desc ffn_desc(const model_shape& shape, std::int32_t inner, std::int32_t experts,
-                               std::int32_t pairs_max, std::uint32_t type) {
-    auto desc = describe_op<moira_expert_ffn_desc>(MOIRA_OP_EXPERT_FFN, pairs_max);
-    desc.hidden = u32(shape.hidden);
-    desc.inner = u32(inner);
-    desc.experts = u32(experts);
-    desc.activation = MOIRA_FFN_SILU_GATED;
-    desc.quantization = plain(type);
-    return desc;
+result<linear> weight_loader::load_linear(const std::string& name, const std::string& bias_name, std::int32_t n,
+                                          std::int32_t k, bool accumulate) {
+    MOIRA_TRY(type, type_of(name));
+    return load_packed(describe_.linear({n, k, MOIRA_COMPUTE_AUTO, accumulate, !bias_name.empty()}, type), name, bias_name);
 }
-
-moira_pack_desc ffn_packing(const moira_expert_ffn_desc& desc) {
-    moira_pack_desc packing{};
-    packing.struct_size = sizeof packing;
-    packing.kind = MOIRA_PACK_EXPERT;
-    packing.n = desc.inner;
-    packing.k = desc.hidden;
-    packing.compute = MOIRA_COMPUTE_AUTO;
-    packing.quantization = desc.quantization;
-    return packing;
-}
-
-}  // namespace
 
 result<gated_ffn> weight_loader::load_ffn(const ffn_weight_names& names, std::int32_t inner) {
-    MOIRA_TRY(tensor, find(names.gate));
-    const auto type = kernel_type(tensor->type);
-    if (!type)
-        return fail(errc::unsupported, "tensor " + names.gate + " has type " + std::string(tensor_type_name(tensor->type)));
-    const auto desc = ffn_desc(shape_, inner, 1, limits_.rows_max, *type);
+    MOIRA_TRY(type, type_of(names.gate));
+    const auto desc = describe_.every_row_ffn(inner, type);
     gated_ffn made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;
-    MOIRA_TRY(slab, pack(*op->provider, ffn_packing(desc), {names.gate, names.up, names.down}));
+    MOIRA_TRY(slab, pack(*op->provider, packing_of(desc), {names.gate, names.up, names.down}));
     made.slab = std::move(slab);
     const moira_expert_entry entry{reinterpret_cast<std::uintptr_t>(made.slab.as<void>()), 1, 0};
     MOIRA_TRY(device_entry, to_device(&entry, sizeof entry));
@@ -191,73 +144,29 @@ result<gated_ffn> weight_loader::load_ffn(const ffn_weight_names& names, std::in
     return made;
 }
 
-result<const prepared_op*> weight_loader::prepare_rope(std::int32_t heads) {
-    auto desc = describe_op<moira_rope_desc>(MOIRA_OP_ROPE, limits_.rows_max);
-    desc.heads = u32(heads);
-    desc.width = u32(shape_.rope.width);
-    desc.interleaved = shape_.rope.interleaved;
-    desc.positions = u32(limits_.context_max);
-    return ops_.prepare(desc);
-}
-
-result<const prepared_op*> weight_loader::prepare_append() {
-    auto desc = describe_op<moira_kv_append_desc>(MOIRA_OP_KV_APPEND, limits_.rows_max);
-    desc.width = u32(shape_.kv_width());
-    desc.kv_type = MOIRA_TYPE_F32;
-    desc.slots = u32(limits_.pages) * u32(limits_.page_tokens);
-    return ops_.prepare(desc);
-}
-
 result<mla_attention> weight_loader::load_mla(const attention_weight_names& names, const mla_shape& shape) {
-    constexpr auto compute = MOIRA_COMPUTE_AUTO;
-    const auto rows = limits_.rows_max;
-    const auto hidden = shape_.hidden;
     mla_attention made;
     if (shape.query_rank == 0) {
-        MOIRA_TRY(query, load_linear(names.q, "", shape_.query_width(), hidden, compute, false, rows));
+        MOIRA_TRY(query, load_linear(names.q, "", shape_.query_width(), shape_.hidden));
         made.query = std::move(query);
     } else {
-        MOIRA_TRY(query_a, load_linear(names.q_a, names.q_a_bias, shape.query_rank, hidden, compute, false, rows));
+        MOIRA_TRY(query_a, load_linear(names.q_a, names.q_a_bias, shape.query_rank, shape_.hidden));
         MOIRA_TRY(query_a_norm, load_norm(names.q_a_norm, shape.query_rank));
-        MOIRA_TRY(query_b, load_linear(names.q_b, "", shape_.query_width(), shape.query_rank, compute, false, rows));
+        MOIRA_TRY(query_b, load_linear(names.q_b, "", shape_.query_width(), shape.query_rank));
         made.query_a = std::move(query_a);
         made.query_a_norm = std::move(query_a_norm);
         made.query_b = std::move(query_b);
     }
-    MOIRA_TRY(kv_a, load_linear(names.kv_a, names.kv_a_bias, shape_.kv_width(), hidden, compute, false, rows));
+    MOIRA_TRY(kv_a, load_linear(names.kv_a, names.kv_a_bias, shape_.kv_width(), shape_.hidden));
     MOIRA_TRY(kv_a_norm, load_norm(names.kv_a_norm, shape.kv_rank));
-    MOIRA_TRY(rope_query, prepare_rope(shape.heads));
-    MOIRA_TRY(rope_key, prepare_rope(1));
-    MOIRA_TRY(append, prepare_append());
-    MOIRA_TRY(kv_b_tensor, find(names.kv_b));
-
-    auto desc = describe_op<moira_attention_mla_desc>(MOIRA_OP_ATTENTION_MLA, rows);
-    desc.heads = u32(shape.heads);
-    desc.key_dim = u32(shape.key_dim);
-    desc.rope_dim = u32(shape.rope_dim);
-    desc.value_dim = u32(shape.value_dim);
-    desc.kv_rank = u32(shape.kv_rank);
-    desc.kv_type = MOIRA_TYPE_F32;
-    desc.page_tokens = u32(limits_.page_tokens);
-    desc.pages = u32(limits_.pages);
-    desc.context_max = u32(limits_.context_max);
-    desc.scale = static_cast<float>(shape_.attention_scale());
-    desc.quantization = plain(kernel_type(kv_b_tensor->type).value_or(MOIRA_TYPE_BF16));
+    MOIRA_TRY(kv_b_type, type_of(names.kv_b));
+    const auto desc = describe_.attention_mla(kv_b_type);
+    MOIRA_TRY(rope_query, ops_.prepare(describe_.rope(shape.heads)));
+    MOIRA_TRY(rope_key, ops_.prepare(describe_.rope(1)));
+    MOIRA_TRY(append, ops_.prepare(describe_.kv_append()));
     MOIRA_TRY(attention, ops_.prepare(desc));
-
-    moira_pack_desc packing{};
-    packing.struct_size = sizeof packing;
-    packing.kind = MOIRA_PACK_MLA_KV;
-    packing.n = desc.heads * (desc.key_dim + desc.value_dim);
-    packing.k = desc.kv_rank;
-    packing.heads = desc.heads;
-    packing.key_dim = desc.key_dim;
-    packing.value_dim = desc.value_dim;
-    packing.compute = MOIRA_COMPUTE_AUTO;
-    packing.quantization = desc.quantization;
-    MOIRA_TRY(kv_b, pack(*attention->provider, packing, {names.kv_b}));
-    MOIRA_TRY(output, load_linear(names.o, names.o_bias, hidden, shape_.attention_width(), compute, true, rows));
-
+    MOIRA_TRY(kv_b, pack(*attention->provider, packing_of(desc), {names.kv_b}));
+    MOIRA_TRY(output, load_linear(names.o, names.o_bias, shape_.hidden, shape_.attention_width(), true));
     made.kv_a = std::move(kv_a);
     made.kv_a_norm = std::move(kv_a_norm);
     made.kv_b = std::move(kv_b);
@@ -270,37 +179,22 @@ result<mla_attention> weight_loader::load_mla(const attention_weight_names& name
 }
 
 result<gqa_attention> weight_loader::load_gqa(const attention_weight_names& names, const gqa_shape& shape) {
-    constexpr auto compute = MOIRA_COMPUTE_AUTO;
-    const auto rows = limits_.rows_max;
-    const auto hidden = shape_.hidden;
     const auto kv_side = shape.kv_heads * shape.head_dim;
     gqa_attention made;
-    MOIRA_TRY(query, load_linear(names.q, names.q_bias, shape_.query_width(), hidden, compute, false, rows));
-    MOIRA_TRY(key, load_linear(names.k, names.k_bias, kv_side, hidden, compute, false, rows));
-    MOIRA_TRY(value, load_linear(names.v, names.v_bias, kv_side, hidden, compute, false, rows));
+    MOIRA_TRY(query, load_linear(names.q, names.q_bias, shape_.query_width(), shape_.hidden));
+    MOIRA_TRY(key, load_linear(names.k, names.k_bias, kv_side, shape_.hidden));
+    MOIRA_TRY(value, load_linear(names.v, names.v_bias, kv_side, shape_.hidden));
     if (shape.query_key_norm) {
         MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.head_dim));
         MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.head_dim));
         made.query_norm = std::move(query_norm);
         made.key_norm = std::move(key_norm);
     }
-    MOIRA_TRY(rope_query, prepare_rope(shape.heads));
-    MOIRA_TRY(rope_key, prepare_rope(shape.kv_heads));
-    MOIRA_TRY(append, prepare_append());
-
-    auto desc = describe_op<moira_attention_gqa_desc>(MOIRA_OP_ATTENTION_GQA, rows);
-    desc.heads = u32(shape.heads);
-    desc.kv_heads = u32(shape.kv_heads);
-    desc.head_dim = u32(shape.head_dim);
-    desc.kv_type = MOIRA_TYPE_F32;
-    desc.page_tokens = u32(limits_.page_tokens);
-    desc.pages = u32(limits_.pages);
-    desc.context_max = u32(limits_.context_max);
-    desc.window = u32(shape.window);
-    desc.scale = static_cast<float>(shape_.attention_scale());
-    MOIRA_TRY(attention, ops_.prepare(desc));
-    MOIRA_TRY(output, load_linear(names.o, names.o_bias, hidden, shape_.attention_width(), compute, true, rows));
-
+    MOIRA_TRY(rope_query, ops_.prepare(describe_.rope(shape.heads)));
+    MOIRA_TRY(rope_key, ops_.prepare(describe_.rope(shape.kv_heads)));
+    MOIRA_TRY(append, ops_.prepare(describe_.kv_append()));
+    MOIRA_TRY(attention, ops_.prepare(describe_.attention_gqa()));
+    MOIRA_TRY(output, load_linear(names.o, names.o_bias, shape_.hidden, shape_.attention_width(), true));
     made.query = std::move(query);
     made.key = std::move(key);
     made.value = std::move(value);
@@ -313,10 +207,7 @@ result<gqa_attention> weight_loader::load_gqa(const attention_weight_names& name
 }
 
 result<dense_layer> weight_loader::load_dense(const layer_weight_names& names) {
-    auto desc = describe_op<moira_combine_desc>(MOIRA_OP_COMBINE, limits_.rows_max);
-    desc.width = u32(shape_.hidden);
-    desc.has_shared = 1;
-    MOIRA_TRY(combine, ops_.prepare(desc));
+    MOIRA_TRY(combine, ops_.prepare(describe_.add_block()));
     MOIRA_TRY(ffn, load_ffn(names.dense, shape_.dense_inner));
     return dense_layer{std::move(ffn), combine};
 }
@@ -324,20 +215,11 @@ result<dense_layer> weight_loader::load_dense(const layer_weight_names& names) {
 result<moe_layer> weight_loader::load_moe(const layer_weight_names& names, const expert_execution& experts) {
     const auto& moe = shape_.moe;
     moe_layer made;
-    MOIRA_TRY(router, load_linear(names.router, "", moe.experts, shape_.hidden, MOIRA_COMPUTE_F32, false, limits_.rows_max));
+    MOIRA_TRY(router_type, type_of(names.router));
+    MOIRA_TRY(router, load_packed(describe_.router(router_type), names.router, ""));
     made.router = std::move(router);
-
-    auto topk = describe_op<moira_router_topk_desc>(MOIRA_OP_ROUTER_TOPK, limits_.rows_max);
-    topk.experts = u32(moe.experts);
-    topk.top_k = u32(moe.top_k);
-    topk.scoring = moe.scoring == router_scoring::sigmoid ? MOIRA_SCORE_SIGMOID : MOIRA_SCORE_SOFTMAX;
-    topk.has_bias = moe.choice_bias;
-    topk.groups = u32(moe.groups);
-    topk.groups_kept = u32(moe.groups_kept);
-    topk.normalize = moe.normalize;
-    topk.scale = static_cast<float>(moe.scale);
-    MOIRA_TRY(topk_op, ops_.prepare(topk));
-    made.topk = topk_op;
+    MOIRA_TRY(topk, ops_.prepare(describe_.router_topk()));
+    made.topk = topk;
     if (moe.choice_bias) {
         MOIRA_TRY(bias, load_f32(names.router_bias, moe.experts));
         made.choice_bias = std::move(bias);
@@ -347,12 +229,8 @@ result<moe_layer> weight_loader::load_moe(const layer_weight_names& names, const
         MOIRA_TRY(shared, load_ffn(names.shared, moe.shared_inner));
         made.shared = std::move(shared);
     }
-    auto combine = describe_op<moira_combine_desc>(MOIRA_OP_COMBINE, limits_.rows_max);
-    combine.width = u32(shape_.hidden);
-    combine.top_k = u32(moe.top_k);
-    combine.has_shared = moe.shared_inner > 0;
-    MOIRA_TRY(combine_op, ops_.prepare(combine));
-    made.combine = combine_op;
+    MOIRA_TRY(combine, ops_.prepare(describe_.combine_experts()));
+    made.combine = combine;
     return made;
 }
 
@@ -384,17 +262,14 @@ result<model_layer> weight_loader::load_layer(std::int32_t index, const expert_e
 // ---- the whole model -----------------------------------------------------------------------------------------------
 
 result<expert_execution> weight_loader::prepare_experts() {
-    const auto& moe = shape_.moe;
     std::size_t first_moe_layer = 0;
     while (first_moe_layer < shape_.layer_is_moe.size() && !shape_.layer_is_moe[first_moe_layer])
         ++first_moe_layer;
     if (first_moe_layer == shape_.layer_is_moe.size())
         return fail(errc::unsupported, model_.folder().string() + ": no layer has experts; MOIRA runs mixture-of-experts models");
-    MOIRA_TRY(tensor, find(names_.layers[first_moe_layer].experts.front().gate));
-    const auto type = kernel_type(tensor->type).value_or(MOIRA_TYPE_BF16);
-    const auto desc = ffn_desc(shape_, moe.inner, moe.experts, limits_.rows_max * moe.top_k, type);
+    MOIRA_TRY(type, type_of(names_.layers[first_moe_layer].experts.front().gate));
     expert_execution made;
-    MOIRA_TRY(op, ops_.prepare(desc));
+    MOIRA_TRY(op, ops_.prepare(describe_.routed_experts(type)));
     made.op = op;
     MOIRA_TRY(packing, query_expert_packing(model_, names_, *op->provider));
     made.packing = packing;
@@ -403,12 +278,8 @@ result<expert_execution> weight_loader::prepare_experts() {
 
 result<model_weights> weight_loader::load(const expert_execution& experts) {
     model_weights made;
-    MOIRA_TRY(embedding_tensor, find(names_.embedding));
-    auto desc = describe_op<moira_embedding_desc>(MOIRA_OP_EMBEDDING, limits_.rows_max);
-    desc.vocabulary = u32(shape_.vocabulary);
-    desc.width = u32(shape_.hidden);
-    desc.weight_type = kernel_type(embedding_tensor->type).value_or(MOIRA_TYPE_BF16);
-    MOIRA_TRY(embed, ops_.prepare(desc));
+    MOIRA_TRY(embedding_type, type_of(names_.embedding));
+    MOIRA_TRY(embed, ops_.prepare(describe_.embedding(embedding_type)));
     made.embed = embed;
     MOIRA_TRY(embedding_bytes, read_bytes(names_.embedding));
     MOIRA_TRY(embedding, to_device(embedding_bytes.data(), embedding_bytes.size()));
@@ -420,8 +291,8 @@ result<model_weights> weight_loader::load(const expert_execution& experts) {
     }
     MOIRA_TRY(final_norm, load_norm(names_.final_norm, shape_.hidden));
     made.final_norm = std::move(final_norm);
-    MOIRA_TRY(head, load_linear(names_.head, "", shape_.vocabulary, shape_.hidden, MOIRA_COMPUTE_AUTO, false,
-                                limits_.logits_rows_max));
+    MOIRA_TRY(head_type, type_of(names_.head));
+    MOIRA_TRY(head, load_packed(describe_.head(head_type), names_.head, ""));
     made.head = std::move(head);
 
     const auto table = rope_table(shape_.rope, limits_.context_max);

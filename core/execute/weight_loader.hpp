@@ -2,21 +2,13 @@
 
 #include "core/base/error.hpp"
 #include "core/execute/layer_weights.hpp"
+#include "core/execute/op_descriptions.hpp"
 #include "core/experts/checkpoint_slab_source.hpp"
 #include "core/model/checkpoint.hpp"
 
 #include <functional>
 
 namespace moira {
-
-/// The maxima that ops are prepared for.
-struct execution_limits {
-    std::int32_t rows_max = 512;        ///< of one step
-    std::int32_t logits_rows_max = 16;  ///< rows of one head launch: logits of a whole prompt would not fit
-    std::int32_t context_max = 0;
-    std::int32_t page_tokens = 16;
-    std::int32_t pages = 0;
-};
 
 /// Called with (bytes done, bytes in all) while loading.
 using load_progress = std::function<void(std::uint64_t, std::uint64_t)>;
@@ -44,16 +36,17 @@ public:
 private:
     result<norm> load_norm(const std::string& name, std::int32_t width);
     result<linear> load_linear(const std::string& name, const std::string& bias_name, std::int32_t n, std::int32_t k,
-                               std::uint32_t compute, bool accumulate, std::int32_t rows_max);
+                               bool accumulate = false);
+    result<linear> load_packed(moira_gemm_desc desc, const std::string& name, const std::string& bias_name);
     result<gated_ffn> load_ffn(const ffn_weight_names& names, std::int32_t inner);
     result<mla_attention> load_mla(const attention_weight_names& names, const mla_shape& shape);
     result<gqa_attention> load_gqa(const attention_weight_names& names, const gqa_shape& shape);
     result<moe_layer> load_moe(const layer_weight_names& names, const expert_execution& experts);
     result<dense_layer> load_dense(const layer_weight_names& names);
     result<model_layer> load_layer(std::int32_t index, const expert_execution& experts);
-    result<const prepared_op*> prepare_rope(std::int32_t heads);
-    result<const prepared_op*> prepare_append();
 
+    /// The kernel type of a tensor. Errors: corrupt_file, unsupported.
+    result<std::uint32_t> type_of(const std::string& name) const;
     result<const tensor_location*> find(const std::string& name) const;
     result<std::vector<std::byte>> read_bytes(const std::string& name);
     result<device_buffer> load_f32(const std::string& name, std::int32_t elements);
@@ -64,6 +57,7 @@ private:
     const checkpoint& model_;
     const model_shape& shape_;
     const model_weight_names& names_;
+    op_describer describe_;
     execution_limits limits_;
     op_set& ops_;
     const op_provider& memory_;

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Runs `moira bench` on the bundled model with few tokens: are all promised fields there, and are the answers exact?
+# No limit on any time: a busy machine is no mistake.
+set -euo pipefail
+
+moira="$1"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+# expect CODE ARGUMENTS...
+expect() {
+    local wanted="$1" code=0
+    shift
+    "$moira" bench "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    if [ "$code" -ne "$wanted" ]; then
+        echo "moira bench $*: exit code $code, expected $wanted"
+        sed 's/^/    /' "$work/err"
+        failures=$((failures + 1))
+    fi
+}
+
+# holds FILE PATTERN
+holds() {
+    if ! grep -q -e "$2" "$work/$1"; then
+        echo "standard $1 of the last command lacks: $2"
+        failures=$((failures + 1))
+    fi
+}
+
+# hashes FILE: logits hashes of the first sequence of each row
+first_hashes() {
+    grep -o '"sequence_hashes":\["[0-9a-f]*"' "$work/out" | grep -o '[0-9a-f]\{16\}'
+}
+
+small=(--prompt-tokens 20 --gen-tokens 6 --repeat 2 --probe-mib 4)
+
+expect 0 "${small[@]}" --batch 1,3 --threads 1 --json
+for field in batch threads prefill_tok_s decode_tok_s bytes_per_token gb_s probe_gb_s bandwidth_share overhead_us \
+    logits_hash numerics_id; do
+    if [ "$(grep -o "\"$field\":" "$work/out" | wc -l)" -ne 2 ]; then
+        echo "the field $field is not in both rows"
+        failures=$((failures + 1))
+    fi
+done
+holds out '^\[{'
+holds out '"overhead_us":{"p50":[0-9.e+-]*,"p99":'
+holds out '"batch":3,"threads":1,'
+if grep -q -e '"hashes_equal":false' -e ':0.0,"decode_tok_s"' -e '"bytes_per_token":0.0' -e null "$work/out"; then
+    echo "a value is missing, or the hashes of repeats differ"
+    cat "$work/out"
+    failures=$((failures + 1))
+fi
+# A sequence's logits do not depend on its neighbours, on the threads, or on the memory for experts.
+alone="$(first_hashes | head -n 1)"
+if [ -z "$alone" ] || [ "$(first_hashes | sort -u | wc -l)" -ne 1 ]; then
+    echo "the first sequence has another hash in a batch"
+    failures=$((failures + 1))
+fi
+expect 0 "${small[@]}" --batch 1 --threads 2 --set experts.ram_budget=25% --json
+holds out "\"logits_hash\":\"$alone\""
+
+expect 0 "${small[@]}" --batch 2
+holds out 'DECODE TOK/S'
+if [ "$(wc -l <"$work/out")" -ne 3 ]; then
+    echo "the table should have three lines"
+    failures=$((failures + 1))
+fi
+
+expect 2 --ops
+holds err 'not in this version'
+expect 2 --routes some.routes --json
+holds out '"code":"unsupported"'
+expect 2 --batch 0
+expect 2 --batch 1,x
+expect 2 --gen-tokens 1
+expect 2 --probe-mib 4 --batch 1 --prompt-tokens 100000
+holds err 'context'
+expect 2 "${small[@]}" --batch 600
+holds err 'max_step_tokens'
+expect 2 --probe-mib 4 --batch 40 --prompt-tokens 400 --set context.kv_budget=1MiB
+holds err 'kv_budget'
+expect 2 -m no-such-model
+
+if [ "$failures" -ne 0 ]; then
+    echo "$failures failures"
+    exit 1
+fi
+echo "all as expected"

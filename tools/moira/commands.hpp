@@ -17,6 +17,7 @@ void add_inspect_command(command_line& line);
 void add_tokenize_command(command_line& line);
 void add_detokenize_command(command_line& line);
 void add_plugins_command(command_line& line);
+void add_errors_command(command_line& line);
 
 /// Every command, in the order in which `moira --help` shows them. A new command is a line here and a file.
 struct command_entry {
@@ -29,6 +30,7 @@ inline constexpr command_entry command_entries[] = {
     {"logits", &add_logits_command},     {"eval", &add_eval_command},
     {"list", &add_list_command},         {"inspect", &add_inspect_command},       {"config", &add_config_command},
     {"tokenize", &add_tokenize_command}, {"detokenize", &add_detokenize_command}, {"plugins", &add_plugins_command},
+    {"errors", &add_errors_command},
 };
 
 } // namespace moira

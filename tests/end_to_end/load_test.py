@@ -52,6 +52,13 @@ class Client(threading.Thread):
         self.connection = None
 
     def run(self):
+        try:
+            self.run_requests()
+        finally:
+            if self.connection:
+                self.connection.close()
+
+    def run_requests(self):
         for number in range(REQUESTS):
             try:
                 if not self.one(f"c{self.number}-{number}"):
@@ -60,9 +67,12 @@ class Client(threading.Thread):
                 if self.ending():
                     return self.tally.count("refused")
                 self.tally.problem(f"client {self.number} request {number}: {failure!r}")
-                self.connection = None
+                self.forget()
+
+    def forget(self):
         if self.connection:
             self.connection.close()
+        self.connection = None
 
     def ending(self):
         return self.stopping is not None and self.stopping.is_set()
@@ -107,7 +117,7 @@ class Client(threading.Thread):
             self.tally.count("refused")
         else:
             self.tally.problem(f"{name}: the connection was closed after {tokens} tokens")
-        self.connection = None
+        self.forget()
         return False
 
     def refused(self, name, line):

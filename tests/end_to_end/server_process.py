@@ -26,7 +26,7 @@ class ServerProcess:
     """One server on a free port. Use as a context manager; the child is always gone afterwards."""
 
     def __init__(self, *settings, arguments=()):
-        self._errors = tempfile.TemporaryFile()
+        self._errors, self._last_errors = tempfile.TemporaryFile(), ""
         command = [executable(), "serve", "--tcp", "127.0.0.1:0", "--json", *arguments]
         for setting in settings:
             command += ["--set", setting]
@@ -34,7 +34,8 @@ class ServerProcess:
                                        stderr=self._errors)
         try:
             ready = json.loads(self._first_line())
-            assert ready["event"] == "ready", ready
+            if ready.get("event") != "ready":
+                raise RuntimeError(f"the server did not start: {ready}")
             host, port = ready["tcp"].rsplit(":", 1)
             self.address = (host, int(port))
         except BaseException:
@@ -61,8 +62,10 @@ class ServerProcess:
 
     def errors(self):
         """What the server wrote to standard error, its last part."""
-        self._errors.seek(0)
-        return self._errors.read()[-4000:].decode("utf-8", "replace")
+        if not self._errors.closed:
+            self._errors.seek(0)
+            self._last_errors = self._errors.read()[-4000:].decode("utf-8", "replace")
+        return self._last_errors
 
     @property
     def pid(self):
@@ -83,6 +86,8 @@ class ServerProcess:
             self._child.kill()
         self._child.wait()
         self._child.stdout.close()
+        self.errors()
+        self._errors.close()
 
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as status:

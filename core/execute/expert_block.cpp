@@ -14,17 +14,18 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
                             std::span<const std::int32_t> experts) {
     if (experts.empty())
         return {};
-    std::vector<moira_expert_group> groups;
-    std::uint32_t pairs = 0;
+    auto& arena = step.arena;
+    auto& groups = arena.host_groups;
+    groups.clear();
     for (const auto expert : experts) {
         const auto place = std::lower_bound(assignment.experts.begin(), assignment.experts.end(), expert);
         const auto index = static_cast<std::size_t>(place - assignment.experts.begin());
         const auto count = assignment.pair_begin[index + 1] - assignment.pair_begin[index];
-        groups.push_back({static_cast<std::uint32_t>(expert), lease.generation(expert), assignment.pair_begin[index], count});
-        pairs += count;
+        groups.push_back(
+            {static_cast<std::uint32_t>(expert), lease.generation(expert), assignment.pair_begin[index], count});
     }
-    auto& arena = step.arena;
-    if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front()); !done)
+    if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front());
+        !done)
         return done;
     moira_expert_ffn_args args{};
     args.groups = static_cast<std::uint32_t>(groups.size());
@@ -40,27 +41,52 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
     return step.queue.launch({{moe.experts, &args}});
 }
 
-/// One wave: resident experts first, then, when they have arrived, the others.
-result<void> run_wave(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
-                      const expert_assignment& assignment, std::span<const std::int32_t> wave, double& stall_s) {
-    auto lease = store.acquire(layer.index, wave);
-    if (!lease)
-        return tl::unexpected(lease.error());
-    if (auto done = launch_experts(step, layer, moe, store, assignment, *lease, lease->resident()); !done)
+/// The experts of a lease: resident ones first, then, when they have arrived, the others.
+result<void> run_leased(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
+                        const expert_assignment& assignment, expert_lease& lease, double& stall_s) {
+    if (auto done = launch_experts(step, layer, moe, store, assignment, lease, lease.resident()); !done)
         return done;
-    if (!lease->missing().empty()) {
-        const auto begin = std::chrono::steady_clock::now();
-        auto arrived = lease->wait();
-        stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-        if (!arrived)
-            return arrived;
-        // The group table is one buffer: the first launch must have read it.
-        if (auto done = step.queue.synchronize(); !done)
-            return done;
-        if (auto done = launch_experts(step, layer, moe, store, assignment, *lease, lease->missing()); !done)
-            return done;
+    if (lease.missing().empty())
+        return {};
+    const auto begin = std::chrono::steady_clock::now();
+    auto arrived = lease.wait();
+    stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (!arrived)
+        return arrived;
+    // The group table is one buffer: the first launch must have read it.
+    if (auto done = step.queue.synchronize(); !done)
+        return done;
+    return launch_experts(step, layer, moe, store, assignment, lease, lease.missing());
+}
+
+/// Pins as many of `experts` as the store can hold at once.
+result<expert_lease> acquire_wave(expert_store& store, std::int32_t layer, std::span<const std::int32_t> experts,
+                                  std::int32_t top_k) {
+    const auto fitting = std::min(static_cast<std::size_t>(store.wave_experts_max()), experts.size());
+    auto lease = store.acquire(layer, experts.first(fitting));
+    // The budget may have shrunk since it was asked; every budget holds one token's experts.
+    const auto least = std::min(static_cast<std::size_t>(top_k), experts.size());
+    if (!lease && lease.error().code == errc::invalid_argument && fitting > least)
+        lease = store.acquire(layer, experts.first(least));
+    return lease;
+}
+
+/// All experts of the step, in waves. Whatever happens, the device is idle before the pins of a wave end.
+result<void> run_waves(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
+                       const expert_assignment& assignment, double& stall_s) {
+    // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
+    const auto order = store.residents_first(layer.index, assignment.experts);
+    for (std::size_t begin = 0; begin < order.size();) {
+        auto lease = acquire_wave(store, layer.index, std::span(order).subspan(begin), step.shape.moe.top_k);
+        if (!lease)
+            return tl::unexpected(lease.error());
+        auto done = run_leased(step, layer, moe, store, assignment, *lease, stall_s);
+        auto idle = step.queue.synchronize();
+        if (!done || !idle)
+            return done ? idle : done;
+        begin += lease->experts().size();
     }
-    return step.queue.synchronize();  // the lease's pins end here
+    return {};
 }
 
 moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& ffn) {
@@ -83,18 +109,24 @@ moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& 
 result<expert_assignment> route(const step_context& step, const model_layer& layer, const moe_layer& moe) {
     auto& arena = step.arena;
     const auto& shape = step.shape.moe;
-    const auto normalize = norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(),
-                                     step.shape.hidden);
+    const auto normalize =
+        norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
     const auto score = linear_args(moe.router, arena, arena.normed.as<float>(), step.shape.hidden,
                                    arena.router_logits.as<float>(), shape.experts);
-    const moira_router_topk_args choose{static_cast<std::uint32_t>(arena.rows), 0, arena.router_logits.as<float>(),
-                                        static_cast<std::uint64_t>(shape.experts), moe.choice_bias.as<float>(),
-                                        arena.expert_ids.as<std::int32_t>(), arena.expert_weights.as<float>()};
-    if (auto done = step.queue.launch({{layer.post_attention_norm.op, &normalize}, {moe.router.op, &score}, {moe.topk, &choose}});
+    const moira_router_topk_args choose{static_cast<std::uint32_t>(arena.rows),
+                                        0,
+                                        arena.router_logits.as<float>(),
+                                        static_cast<std::uint64_t>(shape.experts),
+                                        moe.choice_bias.as<float>(),
+                                        arena.expert_ids.as<std::int32_t>(),
+                                        arena.expert_weights.as<float>()};
+    if (auto done = step.queue.launch(
+            {{layer.post_attention_norm.op, &normalize}, {moe.router.op, &score}, {moe.topk, &choose}});
         !done)
         return tl::unexpected(done.error());
     const auto count = static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(shape.top_k);
-    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(), count * sizeof(std::int32_t));
+    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(),
+                                        count * sizeof(std::int32_t));
         !done)
         return tl::unexpected(done.error());
     if (auto done = step.queue.synchronize(); !done)
@@ -102,13 +134,41 @@ result<expert_assignment> route(const step_context& step, const model_layer& lay
     return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts);
 }
 
-}  // namespace
+/// Shared and routed experts of all rows, added to the residual stream.
+result<void> run_assigned(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
+                          const expert_assignment& assignment, double& stall_s) {
+    auto& arena = step.arena;
+    if (auto done = step.queue.upload(arena.pairs.as<void>(), assignment.pairs.data(),
+                                      assignment.pairs.size() * sizeof(moira_expert_pair));
+        !done)
+        return done;
+    if (moe.shared) {
+        const auto shared = every_row_args(step, *moe.shared);
+        if (auto done = step.queue.launch({{moe.shared->op, &shared}}); !done)
+            return done;
+    }
+    if (auto done = run_waves(step, layer, moe, store, assignment, stall_s); !done)
+        return done;
+    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows),
+                                     0,
+                                     arena.expert_out.as<float>(),
+                                     arena.expert_weights.as<float>(),
+                                     moe.shared ? arena.block_out.as<float>() : nullptr,
+                                     arena.x.as<float>()};
+    return step.queue.launch({{moe.combine, &combine}});
+}
+
+} // namespace
 
 result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts) {
+    if (top_k < 1 || experts < 1 || ids.size() % static_cast<std::size_t>(top_k) != 0)
+        return fail(errc::internal,
+                    std::to_string(ids.size()) + " expert ids are not whole rows of " + std::to_string(top_k));
     std::vector<std::uint32_t> counts(static_cast<std::size_t>(experts) + 1, 0);
     for (const auto id : ids) {
         if (id < 0 || id >= experts)
-            return fail(errc::device_error, "the router chose expert " + std::to_string(id) + " of " + std::to_string(experts));
+            return fail(errc::device_error,
+                        "the router chose expert " + std::to_string(id) + " of " + std::to_string(experts));
         ++counts[static_cast<std::size_t>(id) + 1];
     }
     expert_assignment made;
@@ -124,52 +184,37 @@ result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::i
     made.pairs.resize(ids.size());
     for (std::size_t pair = 0; pair < ids.size(); ++pair) {
         auto& next = counts[static_cast<std::size_t>(ids[pair])];
-        made.pairs[next++] = {static_cast<std::int32_t>(pair / static_cast<std::size_t>(top_k)), static_cast<std::int32_t>(pair)};
+        made.pairs[next++] = {static_cast<std::int32_t>(pair / static_cast<std::size_t>(top_k)),
+                              static_cast<std::int32_t>(pair)};
     }
     return made;
 }
 
 result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
                          forward_observer* observer, double& stall_s) {
-    auto& arena = step.arena;
     const auto& moe = std::get<moe_layer>(layer.feed_forward);
     auto assignment = route(step, layer, moe);
     if (!assignment)
         return tl::unexpected(assignment.error());
     if (observer)
-        observer->routing(layer.index, {arena.host_expert_ids.data(), assignment->pairs.size()});
-    if (auto done = step.queue.upload(arena.pairs.as<void>(), assignment->pairs.data(),
-                                      assignment->pairs.size() * sizeof(moira_expert_pair));
-        !done)
-        return done;
-    if (moe.shared) {
-        const auto shared = every_row_args(step, *moe.shared);
-        if (auto done = step.queue.launch({{moe.shared->op, &shared}}); !done)
-            return done;
-    }
-    // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
-    const auto order = store.residents_first(layer.index, assignment->experts);
-    const auto wave_max = static_cast<std::size_t>(store.wave_experts_max());
-    for (std::size_t begin = 0; begin < order.size(); begin += wave_max) {
-        const auto wave = std::span(order).subspan(begin, std::min(wave_max, order.size() - begin));
-        if (auto done = run_wave(step, layer, moe, store, *assignment, wave, stall_s); !done)
-            return done;
-    }
-    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows), 0, arena.expert_out.as<float>(),
-                                     arena.expert_weights.as<float>(), moe.shared ? arena.block_out.as<float>() : nullptr,
-                                     arena.x.as<float>()};
-    return step.queue.launch({{moe.combine, &combine}});
+        observer->routing(layer.index, {step.arena.host_expert_ids.data(), assignment->pairs.size()});
+    auto done = run_assigned(step, layer, moe, store, *assignment, stall_s);
+    // Copies that are still queued read the assignment.
+    if (!done)
+        static_cast<void>(step.queue.synchronize());
+    return done;
 }
 
 result<void> run_dense(const step_context& step, const model_layer& layer) {
     auto& arena = step.arena;
     const auto& dense = std::get<dense_layer>(layer.feed_forward);
-    const auto normalize = norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(),
-                                     step.shape.hidden);
+    const auto normalize =
+        norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
     const auto ffn = every_row_args(step, dense.ffn);
-    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows), 0, nullptr, nullptr,
-                                     arena.block_out.as<float>(), arena.x.as<float>()};
-    return step.queue.launch({{layer.post_attention_norm.op, &normalize}, {dense.ffn.op, &ffn}, {dense.combine, &combine}});
+    const moira_combine_args combine{
+        static_cast<std::uint32_t>(arena.rows), 0, nullptr, nullptr, arena.block_out.as<float>(), arena.x.as<float>()};
+    return step.queue.launch(
+        {{layer.post_attention_norm.op, &normalize}, {dense.ffn.op, &ffn}, {dense.combine, &combine}});
 }
 
-}  // namespace moira
+} // namespace moira

@@ -3,6 +3,7 @@
 #include "core/base/checked.hpp"
 
 #include <algorithm>
+#include <string>
 
 namespace moira {
 
@@ -34,7 +35,21 @@ result<void> upload_array(device_queue& queue, device_buffer& buffer, const std:
     return queue.upload(buffer.as<void>(), values.data(), values.size() * sizeof(T));
 }
 
-}  // namespace
+/// Kernels index host and device memory by these arrays.
+result<void> check_plan(const step_plan& plan) {
+    const auto rows = plan.tokens.size();
+    const bool one_per_row =
+        plan.positions.size() == rows && plan.slots.size() == rows && plan.attention_rows.size() == rows;
+    const bool samples_inside =
+        std::all_of(plan.samples.begin(), plan.samples.end(), [&](const sample_request& sample) {
+            return sample.row >= 0 && static_cast<std::size_t>(sample.row) < rows;
+        });
+    if (!one_per_row || !samples_inside)
+        return fail(errc::internal, "a step plan of " + std::to_string(rows) + " rows contradicts itself");
+    return {};
+}
+
+} // namespace
 
 result<step_arena> step_arena::create(const model_shape& shape, const execution_limits& limits,
                                       const op_provider& memory, std::uint64_t workspace_bytes) {
@@ -78,20 +93,25 @@ result<step_arena> step_arena::create(const model_shape& shape, const execution_
 }
 
 result<void> step_arena::upload(const step_plan& plan, device_queue& queue) {
+    if (auto fine = check_plan(plan); !fine)
+        return fine;
     rows = plan.rows();
     page_table_entries = static_cast<std::int32_t>(plan.page_table.size());
     std::vector<moira_expert_pair> identity(static_cast<std::size_t>(rows));
     for (std::int32_t row = 0; row < rows; ++row)
         identity[static_cast<std::size_t>(row)] = {row, row};
     const std::vector<moira_expert_group> all{{0, 1, 0, static_cast<std::uint32_t>(rows)}};
+    result<void> outcome;
     for (const auto& done :
          {upload_array(queue, tokens, plan.tokens), upload_array(queue, positions, plan.positions),
           upload_array(queue, slots, plan.slots), upload_array(queue, attention_rows, plan.attention_rows),
           upload_array(queue, page_table, plan.page_table), upload_array(queue, every_row_pairs, identity),
           upload_array(queue, every_row_group, all)})
-        if (!done)
-            return done;
-    return queue.synchronize();
+        if (!done && outcome)
+            outcome = done;
+    // Also after a failure: queued copies read the arrays above.
+    auto idle = queue.synchronize();
+    return outcome ? idle : outcome;
 }
 
-}  // namespace moira
+} // namespace moira

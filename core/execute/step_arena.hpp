@@ -3,7 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/batch/step_plan.hpp"
 #include "core/execute/device.hpp"
-#include "core/execute/weight_loader.hpp"
+#include "core/execute/op_descriptions.hpp"
 #include "core/model/model_shape.hpp"
 
 #include <cstdint>
@@ -17,7 +17,8 @@ struct step_arena {
     static result<step_arena> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory,
                                      std::uint64_t workspace_bytes);
 
-    /// Copies a plan's arrays to the device.
+    /// Copies a plan's arrays to the device. Errors: internal (larger than the arena, or arrays that contradict each
+    /// other), device_error.
     result<void> upload(const step_plan& plan, device_queue& queue);
 
     std::int32_t rows = 0;
@@ -49,7 +50,8 @@ struct step_arena {
     device_buffer pairs;          ///< moira_expert_pair [rows * top_k]
     device_buffer groups;         ///< moira_expert_group [experts]
 
-    // host mirrors
+    // host mirrors: copies to the device are queued and read them later
+    std::vector<moira_expert_group> host_groups;
     std::vector<std::int32_t> host_expert_ids;
     std::vector<float> host_logits;  ///< [logits_rows_max, vocabulary]
 };

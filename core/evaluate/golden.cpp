@@ -67,19 +67,21 @@ void compare_logits(const golden_record& record, const prompt_pass& pass, golden
 void compare_hidden(const golden_record& record, const prompt_pass& pass, golden_report& report) {
     for (const auto& [layer, expected] : record.hidden) {
         const auto& ours = pass.hidden[static_cast<std::size_t>(layer)];
-        report.hidden_max_error = std::max(report.hidden_max_error, largest_difference(floats(ours).first(expected.size()), expected));
+        report.hidden_max_error =
+            std::max(report.hidden_max_error, largest_difference(floats(ours).first(expected.size()), expected));
     }
 }
 
 /// The greedy continuation was appended to the prompt: row prompt - 1 + step chose greedy_ids[step].
-void compare_greedy(const golden_record& record, const prompt_pass& pass, const golden_limits& limits, golden_report& report) {
-    const auto width = static_cast<std::size_t>(record.vocabulary);
+void compare_greedy(const golden_record& record, const prompt_pass& pass, const golden_limits& limits,
+                    golden_report& report) {
+    const auto width = pass.logits.size() / static_cast<std::size_t>(pass.tokens);
     report.greedy_steps = static_cast<std::int32_t>(record.greedy_ids.size());
     for (std::size_t step = 0; step < record.greedy_ids.size(); ++step) {
         const auto ours = row_of(pass.logits, record.input_ids.size() - 1 + step, width);
         const auto best = static_cast<token_id>(std::max_element(ours.begin(), ours.end()) - ours.begin());
         double margin = std::numeric_limits<double>::infinity();
-        if (!record.greedy_logits.empty()) {
+        if (!record.greedy_logits.empty() && width >= 2) {
             const auto theirs = row_of(record.greedy_logits, step, width);
             std::vector<float> sorted(theirs.begin(), theirs.end());
             std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
@@ -98,7 +100,8 @@ void compare_greedy(const golden_record& record, const prompt_pass& pass, const 
 void judge(const golden_limits& limits, golden_report& report) {
     const auto demand = [&](const char* what, double found, double bound) {
         if (!(found <= bound))
-            report.violations.push_back(std::string(what) + " is " + in_digits(found) + ", at most " + in_digits(bound) + " allowed");
+            report.violations.push_back(std::string(what) + " is " + in_digits(found) + ", at most " +
+                                        in_digits(bound) + " allowed");
     };
     demand("largest error of rows with the same experts", report.max_error_same_route, limits.max_abs_error);
     demand("number of rows with other experts", report.rows_rerouted, limits.rows_rerouted_max);
@@ -111,7 +114,8 @@ result<void> check_record(const engine& model, const golden_record& record) {
     const auto refuse = [](const std::string& why) {
         return fail(errc::corrupt_file, "golden.safetensors does not belong to this model: " + why);
     };
-    if (!record.logits.empty() && record.vocabulary != shape.vocabulary)
+    const bool has_logits = !record.logits.empty() || !record.greedy_logits.empty();
+    if (has_logits && record.vocabulary != shape.vocabulary)
         return refuse("logits of " + std::to_string(record.vocabulary) + " tokens");
     if (!record.hidden.empty() && record.hidden_width != shape.hidden)
         return refuse("hidden size " + std::to_string(record.hidden_width));
@@ -122,7 +126,7 @@ result<void> check_record(const engine& model, const golden_record& record) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 result<golden_report> compare_with_golden(engine& model, const golden_record& record, const golden_limits& limits) {
     if (auto fine = check_record(model, record); !fine)
@@ -146,4 +150,4 @@ result<golden_report> compare_with_golden(engine& model, const golden_record& re
     return report;
 }
 
-}  // namespace moira
+} // namespace moira

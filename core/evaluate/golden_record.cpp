@@ -2,6 +2,7 @@
 
 #include "core/model/safetensors.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -25,7 +26,8 @@ public:
 
     /// The tensor's values, or nothing when it is not there.
     template <class T>
-    result<std::vector<T>> values(const std::string& name, tensor_type type, std::vector<std::int64_t>* shape = nullptr) {
+    result<std::vector<T>> values(const std::string& name, tensor_type type,
+                                  std::vector<std::int64_t>* shape = nullptr) {
         const auto found = header_.tensors.find(name);
         if (found == header_.tensors.end())
             return std::vector<T>{};
@@ -54,7 +56,8 @@ private:
 
 /// Reads a [T, width] tensor and holds it to `rows` and to one width.
 template <class T>
-result<std::vector<T>> matrix(record_reader& reader, const std::string& name, tensor_type type, std::size_t rows, std::int32_t& width) {
+result<std::vector<T>> matrix(record_reader& reader, const std::string& name, tensor_type type, std::size_t rows,
+                              std::int32_t& width) {
     std::vector<std::int64_t> shape;
     auto read = reader.values<T>(name, type, &shape);
     if (!read || read->empty())
@@ -64,6 +67,15 @@ result<std::vector<T>> matrix(record_reader& reader, const std::string& name, te
     if (!fits)
         return fail(errc::corrupt_file, "golden.safetensors: tensor " + name + " has an unexpected shape");
     width = static_cast<std::int32_t>(shape[1]);
+    return read;
+}
+
+/// Reads a [T] tensor of token ids.
+result<std::vector<token_id>> id_list(record_reader& reader, const std::string& name) {
+    std::vector<std::int64_t> shape;
+    auto read = reader.values<token_id>(name, tensor_type::i32, &shape);
+    if (read && !read->empty() && shape.size() != 1)
+        return fail(errc::corrupt_file, "golden.safetensors: tensor " + name + " is not a list");
     return read;
 }
 
@@ -97,7 +109,7 @@ result<void> read_layers(record_reader& reader, golden_record& record) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 result<golden_record> read_golden(const std::filesystem::path& folder) {
     const auto file = folder / "golden.safetensors";
@@ -106,7 +118,7 @@ result<golden_record> read_golden(const std::filesystem::path& folder) {
         return tl::unexpected(header.error());
     record_reader reader(file, std::move(*header));
     golden_record record;
-    auto ids = reader.values<std::int32_t>("input_ids", tensor_type::i32);
+    auto ids = id_list(reader, "input_ids");
     if (!ids)
         return tl::unexpected(ids.error());
     record.input_ids = std::move(*ids);
@@ -116,18 +128,21 @@ result<golden_record> read_golden(const std::filesystem::path& folder) {
     if (!logits)
         return tl::unexpected(logits.error());
     record.logits = std::move(*logits);
-    auto greedy = reader.values<std::int32_t>("greedy_ids", tensor_type::i32);
+    auto greedy = id_list(reader, "greedy_ids");
     if (!greedy)
         return tl::unexpected(greedy.error());
     record.greedy_ids = std::move(*greedy);
-    auto greedy_logits = matrix<float>(reader, "greedy_logits", tensor_type::f32, record.greedy_ids.size(), record.vocabulary);
+    auto greedy_logits =
+        matrix<float>(reader, "greedy_logits", tensor_type::f32, record.greedy_ids.size(), record.vocabulary);
     if (!greedy_logits)
         return tl::unexpected(greedy_logits.error());
     record.greedy_logits = std::move(*greedy_logits);
     if (auto done = read_layers(reader, record); !done)
         return tl::unexpected(done.error());
-    for (const auto& [name, is_absent] : {std::pair{"logits", record.logits.empty()}, {"hidden.N", record.hidden.empty()},
-                                          {"routing.L", record.routing.empty()}, {"greedy_ids", record.greedy_ids.empty()},
+    for (const auto& [name, is_absent] : {std::pair{"logits", record.logits.empty()},
+                                          {"hidden.N", record.hidden.empty()},
+                                          {"routing.L", record.routing.empty()},
+                                          {"greedy_ids", record.greedy_ids.empty()},
                                           {"greedy_logits", record.greedy_logits.empty()}})
         if (is_absent)
             record.absent.emplace_back(name);
@@ -147,17 +162,27 @@ result<std::optional<golden_limits>> read_bf16_limits(const std::filesystem::pat
         if (!json.is_object() || !json.contains(name))
             continue;
         const auto& row = json[name];
-        const auto number = [&](const char* key) { return row.is_object() && row.contains(key) && row[key].is_number(); };
-        if (!number("median_row_error") || !number("max_error_same_route") || !number("rows_rerouted"))
-            return fail(errc::corrupt_file, file.string() + ": " + name + " lacks its three numbers");
+        // Nothing above these says anything about a model.
+        constexpr double error_max = 1e6, rows_max = 1e6;
+        const auto number = [&](const char* key, double maximum) -> std::optional<double> {
+            if (!row.is_object() || !row.contains(key) || !row[key].is_number())
+                return std::nullopt;
+            const auto value = row[key].get<double>();
+            return value >= 0 && value <= maximum ? std::optional(value) : std::nullopt;
+        };
+        const auto median = number("median_row_error", error_max);
+        const auto largest = number("max_error_same_route", error_max);
+        const auto rerouted = number("rows_rerouted", rows_max);
+        if (!median || !largest || !rerouted || *rerouted != std::floor(*rerouted))
+            return fail(errc::corrupt_file, file.string() + ": " + name + " lacks one of its three numbers");
         golden_limits limits;
-        limits.median_row_error_max = row["median_row_error"].get<double>();
-        limits.max_abs_error = 1.5 * row["max_error_same_route"].get<double>();
-        limits.rows_rerouted_max = row["rows_rerouted"].get<std::int32_t>() + 2;
+        limits.median_row_error_max = *median;
+        limits.max_abs_error = 1.5 * *largest;
+        limits.rows_rerouted_max = static_cast<std::int32_t>(*rerouted) + 2;
         limits.greedy_margin_min = 2 * limits.max_abs_error;
         return limits;
     }
     return std::nullopt;
 }
 
-}  // namespace moira
+} // namespace moira

@@ -1,0 +1,306 @@
+// Contract 1: placement decides speed, never the answer. The same prompt, seed and settings give one logits hash
+// however the runtime is built and disturbed. Every factor alone, then a seeded sample of combinations.
+#include "tests/end_to_end/matrix_transport.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <doctest/doctest.h>
+#include <random>
+
+using namespace moira;
+
+namespace {
+
+enum class arrival { alone, batch, mid_flight };
+
+/// One way to build and to disturb a runtime. Slots: 0 takes the share.
+struct variation {
+    double share = 1.0;
+    std::uint64_t slots = 0;
+    std::int32_t chunk_tokens = 512;
+    std::int32_t threads = 1;
+    arrival order = arrival::alone;
+    bool prefix_reuse = false;
+    bool preempt = false;
+    bool resize = false;
+    bool tcp = false;
+
+    std::string name() const {
+        const char* const orders[] = {"alone", "batch of 8", "mid-flight"};
+        return (slots > 0 ? std::to_string(slots) + " slots" : std::to_string(static_cast<int>(share * 100)) + " %") +
+               ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
+               orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
+               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct");
+    }
+};
+
+// The bundled model: 7 layers with 32 experts each, 4 of them per token.
+constexpr std::uint64_t slots_min = 4, slots_floor = 7 * 4, slots_all = 7 * 32;
+
+constexpr std::int64_t new_tokens = 24;
+
+std::vector<token_id> scrambled_ids(std::size_t count, std::uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<token_id> ids;
+    while (ids.size() < count)
+        ids.push_back(static_cast<token_id>(3 + random() % 4000));
+    return ids;
+}
+
+/// Four prompts of 5 to 200 tokens, each greedy and sampled.
+std::vector<generation_input> requests() {
+    std::vector<generation_input> prompts(4);
+    prompts[0].ids = scrambled_ids(5, 1);
+    prompts[1].prompt = "Once upon a time there was a small house at the edge of a forest. In the house lived";
+    prompts[2].ids = scrambled_ids(83, 2);
+    prompts[3].ids = scrambled_ids(200, 3);
+    std::vector<generation_input> all;
+    for (const bool sampled : {false, true})
+        for (auto input : prompts) {
+            input.max_tokens = new_tokens;
+            input.ignore_eos = true;
+            input.temperature = sampled ? 0.8 : 0.0;
+            input.seed = 7;
+            all.push_back(std::move(input));
+        }
+    return all;
+}
+
+std::unique_ptr<local_runtime> start(const variation& how, const std::string& plugin, std::uint64_t slot_bytes) {
+    settings all;
+    all.compute.plugin = plugin;
+    all.compute.threads = how.threads;
+    all.batch.max_chunk_tokens = how.chunk_tokens;
+    all.context.prefix_reuse = how.prefix_reuse;
+    all.experts.ram_budget =
+        how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
+    auto started = local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
+    REQUIRE_MESSAGE(started, started.error().message);
+    return std::move(*started);
+}
+
+/// Slots are slabs padded to a cache line or more: 256 bytes cover every plugin's alignment.
+std::uint64_t slot_bytes_of(const local_runtime& runtime) {
+    return (runtime.slab_bytes() + 255) / 256 * 256;
+}
+
+/// Runs all requests under a variation, disturbing them at fixed numbers of tokens.
+class matrix_run {
+public:
+    matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
+        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
+        if (how.tcp) {
+            const auto bound = runtime_->listen_tcp("127.0.0.1:0");
+            REQUIRE_MESSAGE(bound, bound.error().message);
+            transport_ = std::make_unique<tcp_transport>(*bound);
+        } else {
+            transport_ = std::make_unique<direct_transport>(*runtime_);
+        }
+    }
+
+    std::vector<matrix_outcome> outcomes() {
+        submit_next();
+        if (how_.order == arrival::batch)
+            while (submitted_ < requests_.size())
+                submit_next();
+        while (finished_ < requests_.size())
+            take(transport_->next());
+        return outcomes_;
+    }
+
+    local_runtime& runtime() { return *runtime_; }
+
+private:
+    void submit_next() {
+        transport_->submit(submitted_, requests_[submitted_]);
+        ++submitted_;
+    }
+
+    void take(const matrix_event& news) {
+        REQUIRE_MESSAGE(news.failure.empty(), news.failure);
+        if (news.finished) {
+            outcomes_[news.request] = *news.finished;
+            ++finished_;
+        } else {
+            ++tokens_;
+            disturb();
+        }
+        const bool newest = news.request + 1 == submitted_;
+        const bool next = how_.order == arrival::mid_flight ? newest : news.finished.has_value();
+        if (how_.order != arrival::batch && next && submitted_ < requests_.size())
+            submit_next();
+    }
+
+    void disturb() {
+        if (how_.preempt && tokens_ % 17 == 5)
+            runtime_->preempt(8);
+        if (how_.resize && (tokens_ == 9 || tokens_ == 77))
+            resize(slots_all / 4);
+        if (how_.resize && tokens_ == 40)
+            resize(slots_floor);
+        if (how_.resize && tokens_ == 120)
+            resize(slots_all);
+    }
+
+    void resize(std::uint64_t slots) {
+        const auto done = runtime_->resize_experts(slots * slot_bytes_of(*runtime_));
+        REQUIRE_MESSAGE(done, done.error().message);
+    }
+
+    variation how_;
+    std::vector<generation_input> requests_;
+    std::vector<matrix_outcome> outcomes_;
+    std::unique_ptr<local_runtime> runtime_;
+    std::unique_ptr<matrix_transport> transport_; ///< goes before the runtime that it talks to
+    std::size_t submitted_ = 0, finished_ = 0, tokens_ = 0;
+};
+
+/// The undisturbed answers of one plugin, and comparisons with them.
+class matrix {
+public:
+    explicit matrix(std::string plugin) : plugin_(std::move(plugin)) {
+        matrix_run run(variation{}, plugin_, 0);
+        expected_ = run.outcomes();
+        slot_bytes_ = slot_bytes_of(run.runtime());
+        numerics_ = run.runtime().identity().numerics_id;
+        for (const auto& outcome : expected_)
+            REQUIRE(outcome.token_ids.size() == static_cast<std::size_t>(new_tokens));
+        // Sampling that changed nothing would make half of the matrix a copy of the other half.
+        CHECK_FALSE(expected_[3] == expected_[7]);
+    }
+
+    void check(const variation& how) {
+        INFO(plugin_, ": ", how.name());
+        matrix_run run(how, plugin_, slot_bytes_);
+        const auto found = run.outcomes();
+        std::int32_t cached_tokens = 0;
+        for (std::size_t request = 0; request < found.size(); ++request) {
+            CAPTURE(request);
+            CHECK(found[request].logits_hash == expected_[request].logits_hash);
+            CHECK(found[request].token_ids == expected_[request].token_ids);
+            cached_tokens += found[request].cached_tokens;
+        }
+        CHECK(run.runtime().identity().numerics_id == numerics_);
+        check_disturbed(how, run.runtime(), cached_tokens);
+        ++checked_;
+    }
+
+    std::size_t checked() const noexcept { return checked_; }
+
+private:
+    /// A variation that did not happen would prove nothing.
+    static void check_disturbed(const variation& how, local_runtime& runtime, std::int32_t cached_tokens) {
+        const auto counters = runtime.statistics();
+        REQUIRE(counters);
+        if (how.slots > 0 && !how.resize)
+            CHECK(counters->experts.slots <= how.slots);
+        if (how.slots > 0 && how.slots < slots_floor && !how.resize)
+            CHECK(counters->experts.bypass);
+        if (how.share < 1.0 && how.slots == 0 && !how.resize)
+            CHECK(counters->experts.evictions > 0);
+        CHECK((counters->batch.preemptions > 0) == how.preempt);
+        if (!how.prefix_reuse)
+            CHECK(cached_tokens == 0);
+        else if (how.order == arrival::alone)
+            CHECK(cached_tokens > 0);
+    }
+
+    std::string plugin_, numerics_;
+    std::vector<matrix_outcome> expected_;
+    std::uint64_t slot_bytes_ = 0;
+    std::size_t checked_ = 0;
+};
+
+std::vector<variation> single_factors() {
+    std::vector<variation> all;
+    const auto add = [&](auto change) {
+        variation how;
+        change(how);
+        all.push_back(how);
+    };
+    add([](variation&) {}); // the same once more
+    for (const double share : {0.5, 0.25})
+        add([&](variation& how) { how.share = share; });
+    for (const auto slots : {slots_floor, slots_floor / 2, slots_min})
+        add([&](variation& how) { how.slots = slots; });
+    add([](variation& how) { how.chunk_tokens = 16; });
+    add([](variation& how) { how.threads = 2; });
+    add([](variation& how) { how.order = arrival::batch; });
+    add([](variation& how) { how.order = arrival::mid_flight; });
+    add([](variation& how) { how.prefix_reuse = true; });
+    add([](variation& how) { how.preempt = true; });
+    add([](variation& how) { how.resize = true; });
+    add([](variation& how) { how.tcp = true; });
+    return all;
+}
+
+/// Never std::uniform_int_distribution: its results differ between standard libraries.
+variation combination(std::mt19937& random) {
+    const auto one_of = [&](const auto& choices) { return choices[random() % std::size(choices)]; };
+    const auto coin = [&] { return random() % 2 == 0; };
+    variation how;
+    how.share = one_of(std::vector{1.0, 0.5, 0.25});
+    how.slots = one_of(std::vector<std::uint64_t>{0, 0, 0, slots_floor, slots_floor / 2, slots_min});
+    how.chunk_tokens = one_of(std::vector{16, 512});
+    how.threads = one_of(std::vector{1, 2});
+    how.order = one_of(std::vector{arrival::alone, arrival::batch, arrival::mid_flight});
+    how.prefix_reuse = coin();
+    how.preempt = coin();
+    how.resize = coin();
+    how.tcp = coin();
+    return how;
+}
+
+std::size_t combinations_wanted() {
+    constexpr std::size_t combinations_default = 40; // about half a minute
+    const char* const wanted = std::getenv("MOIRA_MATRIX_COMBINATIONS");
+    return wanted ? std::strtoul(wanted, nullptr, 10) : combinations_default;
+}
+
+/// Empty: the processor cannot run it.
+bool plugin_runs_here(const std::string& plugin) {
+    settings all;
+    all.compute.plugin = plugin;
+    all.compute.threads = 1;
+    return local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}})
+        .has_value();
+}
+
+class stopwatch {
+public:
+    void report(const char* what, std::size_t variations) const {
+        const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin_;
+        std::printf("exactness matrix, %s: %zu variations of 8 requests in %.1f s\n", what, variations, spent.count());
+        std::fflush(stdout);
+    }
+
+private:
+    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+} // namespace
+
+TEST_CASE("every factor alone leaves the logits hash as it is, on every vector plugin") {
+    for (const std::string plugin : {"cpu_avx512", "cpu_avx2"}) {
+        if (!plugin_runs_here(plugin)) {
+            MESSAGE(plugin, " cannot run here");
+            continue;
+        }
+        const stopwatch watch;
+        matrix all(plugin);
+        for (const auto& how : single_factors())
+            all.check(how);
+        watch.report(plugin.c_str(), all.checked());
+    }
+}
+
+TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on the plugin that is chosen by itself") {
+    const stopwatch watch;
+    matrix all("");
+    std::mt19937 random(20'240'611);
+    const auto wanted = combinations_wanted();
+    while (all.checked() < wanted)
+        all.check(combination(random));
+    watch.report("combinations", all.checked());
+}

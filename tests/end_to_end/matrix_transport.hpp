@@ -1,0 +1,72 @@
+#pragma once
+
+#include "actors/local_runtime.hpp"
+#include "tests/actors/tcp_client.hpp"
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// What two runs of one request are compared by.
+struct matrix_outcome {
+    std::string logits_hash;
+    std::vector<token_id> token_ids;
+    std::int32_t cached_tokens = 0;
+    bool operator==(const matrix_outcome& other) const {
+        return logits_hash == other.logits_hash && token_ids == other.token_ids;
+    }
+};
+
+/// One token, or the end of one request. `failure` says why a request has no outcome.
+struct matrix_event {
+    std::size_t request = 0;
+    std::optional<matrix_outcome> finished;
+    std::string failure;
+};
+
+/// One way to reach a runtime. Events come in the order in which they happened; next() waits for one.
+class matrix_transport {
+public:
+    virtual ~matrix_transport() = default;
+    virtual void submit(std::size_t request, const generation_input& input) = 0;
+    virtual matrix_event next() = 0;
+};
+
+/// Functions of the same process.
+class direct_transport final : public matrix_transport {
+public:
+    explicit direct_transport(local_runtime& runtime) : runtime_(runtime) {}
+    void submit(std::size_t request, const generation_input& input) override;
+    matrix_event next() override;
+
+private:
+    /// Outlives the transport when a test gives up early: the runtime still calls back.
+    struct mailbox {
+        std::mutex lock;
+        std::condition_variable arrived;
+        std::deque<matrix_event> events;
+    };
+
+    local_runtime& runtime_;
+    std::shared_ptr<mailbox> mailbox_ = std::make_shared<mailbox>();
+};
+
+/// A TCP client of the line protocol, over loopback.
+class tcp_transport final : public matrix_transport {
+public:
+    explicit tcp_transport(const std::string& address) : client_(address) {}
+    void submit(std::size_t request, const generation_input& input) override;
+    matrix_event next() override;
+
+private:
+    tcp_client client_;
+};
+
+} // namespace moira

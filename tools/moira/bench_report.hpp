@@ -1,0 +1,24 @@
+#pragma once
+
+#include "tools/moira/bench_run.hpp"
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace moira {
+
+/// What all rows of a call share.
+struct bench_setting {
+    std::string model;
+    std::uint32_t threads = 0;
+    std::uint64_t probe_bytes = 0;
+};
+
+/// One element of the array that --json prints.
+nlohmann::ordered_json bench_row_json(const bench_setting& setting, const bench_row& row);
+
+/// The table for people.
+std::string bench_table(const bench_setting& setting, const std::vector<bench_row>& rows, bool colour);
+
+} // namespace moira

@@ -66,13 +66,14 @@ private:
 }  // namespace
 
 struct local_runtime::impl {
-    impl(const settings& wanted, model_room opened) : all(wanted), room(std::move(opened)), config(wanted.runtime) {}
+    impl(const settings& wanted, model_room opened, log_function listener)
+        : all(wanted), room(std::move(opened)), log(std::move(listener)), config(wanted.runtime) {}
 
     result<void> start();
 
     settings all;
     model_room room;
-    std::vector<std::string> notices;
+    log_function log;
     std::shared_ptr<const runtime_identity> identity;
     std::shared_ptr<callback_registry> registry = std::make_shared<callback_registry>();
     std::atomic<bool> failed{false};
@@ -84,8 +85,7 @@ struct local_runtime::impl {
 };
 
 result<void> local_runtime::impl::start() {
-    notices = room.model->notices();
-    auto rules = intake_rules_of(all, *room.model, notices);
+    auto rules = intake_rules_of(all, *room.model, log);
     if (!rules)
         return tl::unexpected(rules.error());
     identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
@@ -96,6 +96,7 @@ result<void> local_runtime::impl::start() {
     options.batch = batch_options_of(all, *room.model);
     options.tcp = tcp_limits_of(all);
     options.own_thread = all.runtime.own_thread;
+    options.log = log;
     if (!all.server.api_key_file.empty()) {
         auto keys = load_api_keys(all.server.api_key_file);
         if (!keys)
@@ -112,13 +113,11 @@ result<void> local_runtime::impl::start() {
     return {};
 }
 
-result<std::unique_ptr<local_runtime>> local_runtime::start(const settings& all, const std::filesystem::path& folder,
-                                                            const std::vector<std::filesystem::path>& plugin_folders,
-                                                            load_progress progress) {
-    auto room = model_room::open(all, folder, plugin_folders, std::move(progress));
+result<std::unique_ptr<local_runtime>> local_runtime::start(const settings& all, const runtime_surroundings& place) {
+    auto room = model_room::open(all, place);
     if (!room)
         return tl::unexpected(room.error());
-    auto parts = std::make_unique<impl>(all, std::move(*room));
+    auto parts = std::make_unique<impl>(all, std::move(*room), place.log);
     if (auto done = parts->start(); !done)
         return tl::unexpected(done.error());
     return std::unique_ptr<local_runtime>(new local_runtime(std::move(parts)));
@@ -215,7 +214,6 @@ std::optional<runtime_statistics> local_runtime::statistics() {
 }
 
 const runtime_identity& local_runtime::identity() const noexcept { return *impl_->identity; }
-const std::vector<std::string>& local_runtime::notices() const noexcept { return impl_->notices; }
 double local_runtime::load_s() const noexcept { return impl_->room.model->load_s(); }
 std::uint64_t local_runtime::slab_bytes() const noexcept { return impl_->room.model->slab_bytes(); }
 std::uint64_t local_runtime::dense_bytes() const noexcept { return impl_->room.model->dense_bytes(); }

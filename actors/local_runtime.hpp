@@ -1,19 +1,17 @@
 #pragma once
 
 #include "actors/output_event.hpp"
+#include "actors/runtime_parts.hpp"
 #include "actors/runtime_statistics.hpp"
 #include "config/settings.hpp"
 #include "core/base/error.hpp"
 #include "core/batch/generation_input.hpp"
-#include "core/execute/weight_loader.hpp"
 
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace moira {
 
@@ -23,10 +21,9 @@ class local_runtime {
 public:
     using event_function = std::function<void(const output_event&)>;
 
-    /// Loads the model in `folder` and starts the actors. Errors: those of checkpoint, plugin_host and engine.
-    static result<std::unique_ptr<local_runtime>> start(const settings& all, const std::filesystem::path& folder,
-                                                        const std::vector<std::filesystem::path>& plugin_folders,
-                                                        load_progress progress = {});
+    /// Loads the model and starts the actors. Errors: those of checkpoint, plugin_host, engine, tokenizer and the API
+    /// key file.
+    static result<std::unique_ptr<local_runtime>> start(const settings& all, const runtime_surroundings& place);
 
     ~local_runtime();
     local_runtime(const local_runtime&) = delete;
@@ -61,7 +58,6 @@ public:
     std::optional<runtime_statistics> statistics();
 
     const runtime_identity& identity() const noexcept;
-    const std::vector<std::string>& notices() const noexcept;
     double load_s() const noexcept;
     std::uint64_t slab_bytes() const noexcept;
     std::uint64_t dense_bytes() const noexcept;

@@ -59,17 +59,9 @@ tcp_limits tcp_limits_of(const settings& all) {
     return limits;
 }
 
-plugin_host::options plugin_options_of(const settings& all, const std::vector<std::filesystem::path>& plugin_folders) {
-    plugin_host::options options;
-    options.folders = plugin_folders;
-    options.forced_plugin = all.compute.plugin;
-    return options;
-}
-
-result<model_room> model_room::open(const settings& all, const std::filesystem::path& folder,
-                                    const std::vector<std::filesystem::path>& plugin_folders, load_progress progress) {
+result<model_room> model_room::open(const settings& all, const runtime_surroundings& place) {
     // The checkpoint first: a mistyped model is found before anything else is built.
-    auto opened = checkpoint::open(folder);
+    auto opened = checkpoint::open(place.model);
     if (!opened)
         return tl::unexpected(opened.error());
     model_room room;
@@ -77,18 +69,27 @@ result<model_room> model_room::open(const settings& all, const std::filesystem::
     threads.threads = static_cast<std::uint32_t>(all.compute.threads);
     threads.spin_us_max = static_cast<std::uint32_t>(all.compute.spin_us);
     room.pool = std::make_unique<compute_pool>(threads);
-    auto host = plugin_host::open(plugin_options_of(all, plugin_folders), *room.pool);
+    plugin_host::options plugins;
+    plugins.folders = place.plugin_folders;
+    plugins.forced_plugin = all.compute.plugin;
+    plugins.log = place.log;
+    auto host = plugin_host::open(plugins, *room.pool);
     if (!host)
         return tl::unexpected(host.error());
     room.plugins = std::move(*host);
-    auto loaded = engine::load(std::move(*opened), *room.plugins, engine_options_of(all), std::move(progress));
+    auto loaded = engine::load(std::move(*opened), *room.plugins, engine_options_of(all), place.progress);
     if (!loaded)
         return tl::unexpected(loaded.error());
     room.model = std::move(*loaded);
+    if (place.log) {
+        place.log(log_level::info, room.model->summary() + ", " + std::to_string(room.pool->size()) + " compute threads");
+        for (const auto& notice : room.model->notices())
+            place.log(log_level::warning, notice);
+    }
     return room;
 }
 
-result<intake_rules> intake_rules_of(const settings& all, const engine& model, std::vector<std::string>& notices) {
+result<intake_rules> intake_rules_of(const settings& all, const engine& model, const log_function& log) {
     const auto& folder = model.model().folder();
     intake_rules rules;
     rules.vocabulary = model.shape().vocabulary;
@@ -96,21 +97,25 @@ result<intake_rules> intake_rules_of(const settings& all, const engine& model, s
     rules.tokens_max_default = all.sampling.max_tokens;
     rules.sampling_default = sampling_of(all);
     rules.timeout_default = std::chrono::seconds(all.server.request_timeout_s);
+    const auto notice = [&](const std::string& sentence) {
+        if (log)
+            log(log_level::warning, sentence);
+    };
     auto text = tokenizer::load(folder);
     if (text)
         rules.text = std::make_shared<const tokenizer>(std::move(*text));
     else if (text.error().code == errc::not_found)
-        notices.push_back("no tokenizer in " + folder.string() + ": only token ids are served");
+        notice("no tokenizer in " + folder.string() + ": only token ids are served");
     else
         return tl::unexpected(text.error());
     if (rules.text && rules.text->vocabulary_size() > static_cast<std::size_t>(rules.vocabulary))
-        notices.push_back("the tokenizer has " + std::to_string(rules.text->vocabulary_size()) + " tokens, the model only " +
+        notice("the tokenizer has " + std::to_string(rules.text->vocabulary_size()) + " tokens, the model only " +
                           std::to_string(rules.vocabulary) + ": prompts that use the others are refused");
     auto chat = chat_template::load(folder);
     if (chat)
         rules.chat = std::make_shared<const chat_template>(std::move(*chat));
     else if (chat.error().code != errc::not_found)
-        notices.push_back("the chat template cannot be used: " + chat.error().message);
+        notice("the chat template cannot be used: " + chat.error().message);
     return rules;
 }
 

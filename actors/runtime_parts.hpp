@@ -3,6 +3,7 @@
 #include "actors/tcp_limits.hpp"
 #include "config/settings.hpp"
 #include "core/base/error.hpp"
+#include "core/base/log.hpp"
 #include "core/batch/batcher.hpp"
 #include "core/batch/request_intake.hpp"
 #include "core/execute/compute_pool.hpp"
@@ -22,7 +23,14 @@ engine_options engine_options_of(const settings& all);
 batch_options batch_options_of(const settings& all, const engine& model);
 sampling_parameters sampling_of(const settings& all);
 tcp_limits tcp_limits_of(const settings& all);
-plugin_host::options plugin_options_of(const settings& all, const std::vector<std::filesystem::path>& plugin_folders);
+
+/// Where a runtime finds its files, and who wants to hear of it.
+struct runtime_surroundings {
+    std::filesystem::path model;                        ///< folder of the checkpoint
+    std::vector<std::filesystem::path> plugin_folders;
+    load_progress progress = {};
+    log_function log = {};
+};
 
 /// The machine room below the actors, in the order in which it is built; destroyed in the opposite order. Also what
 /// evaluation commands use, without any actor.
@@ -31,13 +39,12 @@ struct model_room {
     std::unique_ptr<plugin_host> plugins;
     std::shared_ptr<engine> model;
 
-    /// Loads the model in `folder`. Errors: those of checkpoint, plugin_host and engine.
-    static result<model_room> open(const settings& all, const std::filesystem::path& folder,
-                                   const std::vector<std::filesystem::path>& plugin_folders, load_progress progress = {});
+    /// Loads the model. Errors: those of checkpoint, plugin_host and engine.
+    static result<model_room> open(const settings& all, const runtime_surroundings& place);
 };
 
-/// Tokenizer and chat template of a model folder. A checkpoint without them serves ids: their absence becomes a notice;
-/// a broken one is an error.
-result<intake_rules> intake_rules_of(const settings& all, const engine& model, std::vector<std::string>& notices);
+/// Tokenizer and chat template of a model folder. A checkpoint without them serves ids: their absence is said in the
+/// log; a broken tokenizer is an error.
+result<intake_rules> intake_rules_of(const settings& all, const engine& model, const log_function& log);
 
 }  // namespace moira

@@ -2,6 +2,7 @@
 
 #include "actors/interfaces.hpp"
 #include "actors/tcp_limits.hpp"
+#include "core/base/log.hpp"
 #include "core/batch/batcher.hpp"
 #include "core/batch/request_intake.hpp"
 #include "core/execute/engine.hpp"
@@ -21,6 +22,7 @@ struct supervisor_options {
     tcp_limits tcp;
     std::vector<std::string> api_keys;
     bool own_thread = true;  ///< of the execution stream
+    log_function log;
 };
 
 /// Handles of the parts that callers talk to.

@@ -43,7 +43,7 @@ std::string join_reasons(const std::vector<found_plugin>& found) {
 } // namespace
 
 struct plugin_host::impl {
-    impl(const options& wanted_options, compute_pool& pool) : wanted(wanted_options), services(pool) {}
+    impl(const options& wanted_options, compute_pool& pool) : wanted(wanted_options), services(pool, wanted_options.log) {}
 
     ~impl() {
         for (const op_provider& provider : providers)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/base/log.hpp"
 #include "plugins/moira_plugin.h"
 
 #include <cstdint>
@@ -38,9 +39,10 @@ private:
 /// The services that plugins get. The table lives as long as this object, and borrows the pool.
 class plugin_host_services {
 public:
-    using log_function = void (*)(void* context, int level, const char* message);
+    static constexpr std::size_t plugin_message_bytes_max = 1'024;  ///< a sentence; more is not for people
 
-    explicit plugin_host_services(compute_pool& pool, log_function log = nullptr, void* log_context = nullptr);
+    /// `log` gets what plugins say, cut to plugin_message_bytes_max.
+    explicit plugin_host_services(compute_pool& pool, log_function log = {});
     ~plugin_host_services();
     plugin_host_services(const plugin_host_services&) = delete;
     plugin_host_services& operator=(const plugin_host_services&) = delete;

@@ -187,6 +187,21 @@ std::string engine::numerics_id() const { return impl_->ops.numerics_id() + "/kv
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
 double engine::load_s() const noexcept { return impl_->load_s; }
 
+std::string engine::summary() const {
+    std::map<std::string, std::int32_t> ops_by_plugin;
+    for (const auto& [op, plugin] : plugins())
+        ++ops_by_plugin[plugin];
+    std::string where;
+    for (const auto& [plugin, count] : ops_by_plugin)
+        where += (where.empty() ? "" : ", ") + std::to_string(count) + " ops on " + plugin;
+    const auto experts = impl_->store->statistics();
+    const auto& shape = impl_->model.shape();
+    return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
+           std::to_string(experts.slots) + " slots for " + std::to_string(shape.moe_layers() * shape.moe.experts) + ", " +
+           impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
+}
+
 std::vector<std::string> engine::notices() const {
     auto all = impl_->model.notices();
     const auto of_store = impl_->store->notices();

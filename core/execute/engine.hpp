@@ -54,7 +54,8 @@ public:
     std::uint64_t dense_bytes() const noexcept;
     std::string numerics_id() const;
     std::map<std::string, std::string> plugins() const;
-    std::vector<std::string> notices() const;  ///< sentences for the log at start
+    std::string summary() const;               ///< what runs where, in one line
+    std::vector<std::string> notices() const;  ///< what an operator should know
     double load_s() const noexcept;
 
 private:

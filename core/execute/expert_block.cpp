@@ -27,12 +27,19 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
     if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front());
         !done)
         return done;
+    const auto* table = store.table(layer.index);
+    if (arena.staging.needed()) {
+        auto staged = arena.staging.stage(groups, table, step.queue);
+        if (!staged)
+            return tl::unexpected(staged.error());
+        table = *staged;
+    }
     moira_expert_ffn_args args{};
     args.groups = static_cast<std::uint32_t>(groups.size());
     args.pairs = static_cast<std::uint32_t>(assignment.pairs.size());
     args.x = arena.normed.as<float>();
     args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.table = store.table(layer.index);
+    args.table = table;
     args.group_table = arena.groups.as<moira_expert_group>();
     args.pair_table = arena.pairs.as<moira_expert_pair>();
     args.out = arena.expert_out.as<float>();
@@ -59,10 +66,12 @@ result<void> run_leased(const step_context& step, const model_layer& layer, cons
     return launch_experts(step, layer, moe, store, assignment, lease, lease.missing());
 }
 
-/// Pins as many of `experts` as the store can hold at once.
-result<expert_lease> acquire_wave(expert_store& store, std::int32_t layer, std::span<const std::int32_t> experts,
-                                  std::int32_t top_k) {
-    const auto fitting = std::min(static_cast<std::size_t>(store.wave_experts_max()), experts.size());
+/// Pins as many of `experts` as the store, and the device's own slots, can hold at once.
+result<expert_lease> acquire_wave(expert_store& store, const expert_staging& staging, std::int32_t layer,
+                                  std::span<const std::int32_t> experts, std::int32_t top_k) {
+    auto fitting = std::min(static_cast<std::size_t>(store.wave_experts_max()), experts.size());
+    if (staging.needed())
+        fitting = std::min(fitting, staging.slots());
     auto lease = store.acquire(layer, experts.first(fitting));
     // The budget may have shrunk since it was asked; every budget holds one token's experts.
     const auto least = std::min(static_cast<std::size_t>(top_k), experts.size());
@@ -77,7 +86,8 @@ result<void> run_waves(const step_context& step, const model_layer& layer, const
     // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
     const auto order = store.residents_first(layer.index, assignment.experts);
     for (std::size_t begin = 0; begin < order.size();) {
-        auto lease = acquire_wave(store, layer.index, std::span(order).subspan(begin), step.shape.moe.top_k);
+        auto lease =
+            acquire_wave(store, step.arena.staging, layer.index, std::span(order).subspan(begin), step.shape.moe.top_k);
         if (!lease)
             return tl::unexpected(lease.error());
         auto done = run_leased(step, layer, moe, store, assignment, *lease, stall_s);

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 
 namespace moira {
 
 struct plugin_host_services::impl {
     compute_pool& pool;
     log_function log;
-    void* log_context;
     moira_host table{};
 };
 
@@ -33,14 +33,27 @@ void release(void*, void* address) {
     std::free(address);
 }
 
+log_level level_of(std::int32_t level) {
+    switch (level) {
+    case MOIRA_LOG_DEBUG:
+        return log_level::debug;
+    case MOIRA_LOG_INFO:
+        return log_level::info;
+    case MOIRA_LOG_WARNING:
+        return log_level::warning;
+    default:
+        return log_level::error;
+    }
+}
+
 void team_barrier(void*, const moira_team_member* member) {
     compute_pool::barrier(*member);
 }
 
 } // namespace
 
-plugin_host_services::plugin_host_services(compute_pool& pool, log_function log, void* log_context)
-    : impl_(std::make_unique<impl>(impl{pool, log, log_context, {}})) {
+plugin_host_services::plugin_host_services(compute_pool& pool, log_function log)
+    : impl_(std::make_unique<impl>(impl{pool, std::move(log), {}})) {
     moira_host& table = impl_->table;
     table.struct_size = sizeof table;
     table.abi_major = MOIRA_ABI_MAJOR;
@@ -51,7 +64,7 @@ plugin_host_services::plugin_host_services(compute_pool& pool, log_function log,
     table.log = [](void* context, std::int32_t level, const char* message) {
         const impl& parts = *static_cast<impl*>(context);
         if (parts.log && message)
-            parts.log(parts.log_context, level, message);
+            parts.log(level_of(level), std::string(message, strnlen(message, plugin_message_bytes_max)));
     };
     table.run_team = [](void* context, std::uint32_t team_size_max, moira_team_function function, void* argument) {
         static_cast<impl*>(context)->pool.run(team_size_max, function, argument);

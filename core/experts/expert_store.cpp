@@ -399,8 +399,6 @@ expert_store_statistics expert_store::statistics() const {
 
 std::vector<std::string> expert_store::notices() const {
     std::vector<std::string> sentences;
-    if (auto reading = impl_->source.description(); !reading.empty())
-        sentences.push_back("expert reads: " + reading);
     const expert_store_statistics now = statistics();
     if (now.bypass)
         sentences.push_back("the budget holds " + std::to_string(now.slots) + " experts, fewer than the " +

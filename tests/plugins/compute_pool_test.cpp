@@ -235,18 +235,14 @@ TEST_CASE("host memory is aligned as asked, and nonsense gets none") {
 
 TEST_CASE("plugin messages reach the host's log") {
     compute_pool pool({1, 0});
-    std::vector<std::pair<int, std::string>> lines;
+    std::vector<std::pair<log_level, std::string>> lines;
     const plugin_host_services services(
-        pool,
-        [](void* context, int level, const char* message) {
-            static_cast<std::vector<std::pair<int, std::string>>*>(context)->emplace_back(level, message);
-        },
-        &lines);
+        pool, [&](log_level level, const std::string& message) { lines.emplace_back(level, message); });
     const moira_host& host = services.table();
     host.log(host.context, MOIRA_LOG_WARNING, "slow path");
     host.log(host.context, MOIRA_LOG_INFO, nullptr);
     REQUIRE(lines.size() == 1);
-    CHECK(lines[0] == std::pair<int, std::string>(MOIRA_LOG_WARNING, "slow path"));
+    CHECK(lines[0] == std::pair<log_level, std::string>(log_level::warning, "slow path"));
 
     const plugin_host_services silent(pool);
     silent.table().log(silent.table().context, MOIRA_LOG_ERROR, "nobody listens");

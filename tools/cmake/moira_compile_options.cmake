@@ -30,6 +30,10 @@ target_compile_options(moira_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow
 # Asio decides per translation unit, by include order, whether aligned allocation exists; units that disagree mix
 # allocators. Everybody says no.
 target_compile_definitions(moira_options INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_DISABLE_STD_ALIGNED_ALLOC)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 reports overlapping copies in std::string's own operator+ (its bug 105651).
+  target_compile_options(moira_options INTERFACE -Wno-restrict)
+endif()
 # Contraction would let the compiler choose where to round: row-exact kernels write fma where they mean it.
 target_compile_options(moira_options INTERFACE -ffp-contract=off)
 

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
 #include <unistd.h>
 
 namespace moira {
@@ -33,11 +35,30 @@ load_progress progress_line() {
     };
 }
 
-void print_notices(const std::vector<std::string>& notices, const command_context& context) {
-    if (context.json)
-        return;
-    for (const auto& notice : notices)
-        std::fprintf(stderr, "note: %s\n", notice.c_str());
+/// Standard error, coloured only on a terminal. With --json people still read standard error.
+log_function log_to_standard_error(const std::string& level) {
+    const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+    auto logger = std::make_shared<spdlog::logger>("moira", sink);
+    logger->set_level(spdlog::level::from_str(level));
+    logger->set_pattern("%^%l%$: %v");
+    return [logger](log_level at, const std::string& message) {
+        constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+        logger->log(levels[static_cast<std::size_t>(at)], message);
+    };
+}
+
+/// Where the wanted model and the plugins are, and how loading is shown.
+result<runtime_surroundings> find_surroundings(const std::string& wanted, const command_context& context) {
+    const auto& all = context.settings.values;
+    const auto found = find_model(wanted, places_of_models(all));
+    if (!found)
+        return tl::unexpected(found.error());
+    runtime_surroundings place;
+    place.model = found->folder;
+    place.plugin_folders = plugin_folders(all.plugins.path);
+    place.progress = progress_line();
+    place.log = log_to_standard_error(all.log.level);
+    return place;
 }
 
 volatile std::sig_atomic_t interrupts = 0;
@@ -51,25 +72,17 @@ void count_interrupt(int) {
 }  // namespace
 
 result<model_room> load_model(const std::string& wanted, const command_context& context) {
-    const auto& all = context.settings.values;
-    const auto found = find_model(wanted, places_of_models(all));
-    if (!found)
-        return tl::unexpected(found.error());
-    auto room = model_room::open(all, found->folder, plugin_folders(all.plugins.path), progress_line());
-    if (room)
-        print_notices(room->model->notices(), context);
-    return room;
+    const auto place = find_surroundings(wanted, context);
+    if (!place)
+        return tl::unexpected(place.error());
+    return model_room::open(context.settings.values, *place);
 }
 
 result<std::unique_ptr<local_runtime>> load_runtime(const std::string& wanted, const command_context& context) {
-    const auto& all = context.settings.values;
-    const auto found = find_model(wanted, places_of_models(all));
-    if (!found)
-        return tl::unexpected(found.error());
-    auto runtime = local_runtime::start(all, found->folder, plugin_folders(all.plugins.path), progress_line());
-    if (runtime)
-        print_notices((*runtime)->notices(), context);
-    return runtime;
+    const auto place = find_surroundings(wanted, context);
+    if (!place)
+        return tl::unexpected(place.error());
+    return local_runtime::start(context.settings.values, *place);
 }
 
 std::function<bool()> watch_interrupt() {

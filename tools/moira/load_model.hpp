@@ -11,8 +11,8 @@
 
 namespace moira {
 
-/// Loads what `-m` names, for commands that need no actors. Progress goes to standard error when it is a terminal;
-/// notices too, unless --json was given.
+/// Loads what `-m` names, for commands that need no actors. Progress goes to standard error when it is a terminal, and
+/// so does what `log.level` lets through.
 result<model_room> load_model(const std::string& wanted, const command_context& context);
 
 /// The same with the actors of a runtime.

@@ -5,7 +5,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <future>
 
 namespace moira {
 
@@ -59,8 +61,13 @@ result<exit_code> run_serve(const serve_options& options, command_context& conte
         if ((*runtime)->failed())
             return fail(errc::internal, "a part of the runtime has ended; see the log above");
     std::fputs("draining: running requests are finished, new ones refused; a second signal stops at once\n", stderr);
+    // The margin covers the last writes; the gateways hold to the timeout themselves.
     const auto patience = std::chrono::seconds(all.server.drain_timeout_s) + std::chrono::seconds(10);
-    if (!(*runtime)->drain(patience))
+    auto drained = std::async(std::launch::async, [&] { return (*runtime)->drain(patience); });
+    while (drained.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+        if (signals.wait_for(look_interval / 4))
+            std::_Exit(exit_interrupted);
+    if (!drained.get())
         return fail(errc::deadline_exceeded, "requests were still running after server.drain_timeout_s");
     return exit_done;
 }

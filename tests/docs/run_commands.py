@@ -13,7 +13,7 @@ A block of commands has a comment in the line before it:
     <!-- test: client -->        talks to that server
     <!-- test: skip, WHY -->     is only shown
     <!-- test: prints -->        the text block is what the block of commands before it printed: a number stands for any
-                                 number, `...` for any text
+                                 number, cpu_NAME for any CPU plugin, `...` for any text
 """
 
 import argparse
@@ -76,16 +76,19 @@ def blocks_of(document, text):
     return found
 
 
-def numbers_hidden(text):
-    return re.sub(r"\d+(?:[.,]\d+)*", "#", text)
+def machine_hidden(text):
+    """What differs between machines and runs: numbers, and which plugin won."""
+    return re.sub(r"\d+(?:[.,]\d+)*", "#", re.sub(r"\bcpu_(?:avx2|avx512|reference)\b", "cpu_#", text))
 
 
 def printed_as_shown(shown, printed):
     """Compares line by line without trailing blanks; in `shown` a number is any number and `...` any text."""
     def normal(text):
-        return "\n".join(line.rstrip() for line in numbers_hidden(text).strip().splitlines())
-    pattern = ".*".join(re.escape(part) for part in normal(shown).split("..."))
-    return re.fullmatch(pattern, normal(printed), re.DOTALL) is not None
+        return "\n".join(line.rstrip() for line in machine_hidden(text).strip().splitlines())
+    whole_lines = r"(?:.*\n)?".join(
+        ".*".join(re.escape(part) for part in lines.split("..."))
+        for lines in re.split(r"(?m)^\.\.\.\n", normal(shown)))
+    return re.fullmatch(whole_lines, normal(printed), re.DOTALL) is not None
 
 
 class Runner:
@@ -218,6 +221,8 @@ def self_test():
     expect("numbers stand for any number", printed_as_shown("6 tokens, 1.5 s\n", "7 tokens, 12.25 s  \n"))
     expect("other words are found", not printed_as_shown("6 tokens\n", "6 words\n"))
     expect("missing lines are found", not printed_as_shown("a\n", "a\nb\n"))
+    expect("a line of dots may stand for nothing", printed_as_shown("a\n...\nz\n", "a\nz\n"))
+    expect("a plugin stands for any", printed_as_shown("on cpu_avx2; 1\n", "on cpu_avx512; 2\n"))
     expect("dots stand for any text", printed_as_shown("a\n...\nz\n", "a\nb\nc\nz\n"))
     runner = Runner(os.getcwd(), "/bin/true")
     runner.document("bad.md", "```sh\ntrue\n```\n<!-- test: run -->\n```sh\nfalse\n```\n"

@@ -32,6 +32,10 @@ public:
 
     void admit(const admitted_request_ptr& request) {
         const auto id = request->request->id;
+        if (ids_.contains(key_of(request->sink, request->tag))) {
+            tell(request->sink, refused(request->tag, {errc::duplicate_id, "a request with this number is still running"}));
+            return;
+        }
         if (auto done = machine_->admit(std::move(*request->request), clock::now()); !done) {
             tell(request->sink, refused(request->tag, done.error()));
             return;
@@ -65,6 +69,7 @@ public:
 
     caf::typed_response_promise<bool> drain() {
         auto promise = self_->make_response_promise<bool>();
+        draining_ = true;
         drained_.push_back(promise);
         answer_drain();
         return promise;
@@ -80,7 +85,7 @@ public:
         all->stall_s = stall_s_;
         all->overhead_us_p50 = clock_.overhead_us(0.5);
         all->overhead_us_p99 = clock_.overhead_us(0.99);
-        all->draining = !drained_.empty();
+        all->draining = draining_;
         return all;
     }
 
@@ -170,6 +175,7 @@ private:
     std::vector<caf::typed_response_promise<bool>> drained_;
     step_clock clock_;
     bool follows_ = false;
+    bool draining_ = false;  ///< intake asks once it takes nothing new, for good
     clock::time_point started_{};
     double compute_s_ = 0, stall_s_ = 0;
 };

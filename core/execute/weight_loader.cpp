@@ -1,6 +1,7 @@
 #include "core/execute/weight_loader.hpp"
 
 #include "core/base/float_formats.hpp"
+#include "core/model/kernel_type.hpp"
 
 #include <cstring>
 #include <utility>
@@ -13,21 +14,6 @@ namespace moira {
     if (!variable##_or)                                                                                                \
         return tl::unexpected(variable##_or.error());                                                                  \
     auto variable = std::move(*variable##_or)
-
-std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept {
-    switch (type) {
-    case tensor_type::f32:
-        return MOIRA_TYPE_F32;
-    case tensor_type::bf16:
-        return MOIRA_TYPE_BF16;
-    case tensor_type::f16:
-        return MOIRA_TYPE_F16;
-    case tensor_type::f8_e4m3:
-        return MOIRA_TYPE_F8_E4M3;
-    default:
-        return std::nullopt;
-    }
-}
 
 weight_loader::weight_loader(const checkpoint& model, const model_weight_names& names, const execution_limits& limits,
                              op_set& ops, const op_provider& memory, device_queue& queue, load_progress progress)

@@ -13,9 +13,6 @@ namespace moira {
 /// Called with (bytes done, bytes in all) while loading.
 using load_progress = std::function<void(std::uint64_t, std::uint64_t)>;
 
-/// The kernel ABI's number for a checkpoint's type; none for types that no kernel reads.
-std::optional<std::uint32_t> kernel_type(tensor_type type) noexcept;
-
 /// The plugin's op for the routed experts, and how their slabs are packed.
 struct expert_execution {
     const prepared_op* op = nullptr;

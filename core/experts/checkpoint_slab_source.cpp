@@ -4,6 +4,7 @@
 #include "core/experts/available_memory.hpp"
 #include "core/experts/expert_read_plan.hpp"
 #include "core/experts/model_file_reader.hpp"
+#include "core/model/kernel_type.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -59,19 +60,6 @@ result<void> check_expert(const expert_tensors& tensors, const expert_shape& sha
                                                   std::to_string(rows) + ", " + std::to_string(columns) + "]");
     }
     return {};
-}
-
-std::optional<std::uint32_t> plugin_type(tensor_type type) {
-    switch (type) {
-    case tensor_type::f32:
-        return MOIRA_TYPE_F32;
-    case tensor_type::bf16:
-        return MOIRA_TYPE_BF16;
-    case tensor_type::f16:
-        return MOIRA_TYPE_F16;
-    default:
-        return std::nullopt; // quantised types need scales, which this reader does not gather
-    }
 }
 
 std::string last_error(const op_provider& provider) {
@@ -216,7 +204,7 @@ result<expert_packing> query_expert_packing(const checkpoint& model, const model
         return tl::unexpected(shape.error());
     if (auto checked = check_expert(*tensors, *shape); !checked)
         return tl::unexpected(checked.error());
-    const auto type = plugin_type(shape->type);
+    const auto type = kernel_type(shape->type);
     if (!type)
         return fail(errc::unsupported, describe_tensor(*(*tensors)[0]) + ": experts are read as F32, BF16 or F16");
     expert_packing packing;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/model/read_only_file.hpp"
+#include "core/base/read_only_file.hpp"
 #include "core/model/safetensors.hpp"
 
 #include <filesystem>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/base/read_only_file.hpp"
 
 #include <array>
 #include <cstddef>
@@ -55,6 +56,9 @@ result<safetensors_header> parse_safetensors_header(std::span<const std::byte> p
 /// Reads only the header of a file. Errors: not_found, io_error, corrupt_file, unsupported.
 result<safetensors_header> read_safetensors_header(const std::filesystem::path& file,
                                                    const safetensors_limits& limits = {});
+
+/// As for a path, from a file that stays open. Errors: io_error, corrupt_file, unsupported.
+result<safetensors_header> read_safetensors_header(const read_only_file& file, const safetensors_limits& limits = {});
 
 /// A tensor to be written; borrows its bytes.
 struct tensor_to_write {

@@ -1,5 +1,5 @@
 #include "core/base/checked.hpp"
-#include "core/model/read_only_file.hpp"
+#include "core/base/read_only_file.hpp"
 #include "core/model/safetensors.hpp"
 #include "core/model/shown_name.hpp"
 

@@ -3,7 +3,7 @@
 #include "core/text/jinja_evaluator.hpp"
 #include "core/text/jinja_parser.hpp"
 #include "core/text/json_reading.hpp"
-#include "core/text/read_text_file.hpp"
+#include "core/base/read_only_file.hpp"
 #include "core/text/text_stream.hpp"
 
 namespace moira {

@@ -1,36 +1,12 @@
 #include "core/text/json_reading.hpp"
 
+#include "core/base/json_depth.hpp"
+
 namespace moira {
-namespace {
-
-bool is_too_deep(std::string_view json) {
-    std::size_t depth = 0;
-    bool in_string = false;
-    for (std::size_t i = 0; i < json.size(); ++i) {
-        const char c = json[i];
-        if (in_string) {
-            if (c == '\\')
-                ++i;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            if (++depth > json_depth_max)
-                return true;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            --depth;
-        }
-    }
-    return false;
-}
-
-} // namespace
-
 result<nlohmann::json> parse_json_file(std::string_view json, std::string_view name) {
-    if (is_too_deep(json))
+    if (json_nests_deeper_than(json, tokenizer_json_depth_max))
         return fail(errc::corrupt_file,
-                    std::string(name) + ": nested deeper than " + std::to_string(json_depth_max) + " levels");
+                    std::string(name) + ": nested deeper than " + std::to_string(tokenizer_json_depth_max) + " levels");
     try {
         return nlohmann::json::parse(json);
     } catch (const nlohmann::json::exception& problem) {

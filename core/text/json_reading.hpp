@@ -10,7 +10,7 @@
 namespace moira {
 
 /// Deepest nesting of a tokenizer file that is read; published ones stay below 10.
-inline constexpr std::size_t json_depth_max = 64;
+inline constexpr std::size_t tokenizer_json_depth_max = 64;
 
 /// Parses hostile JSON: no exception leaves, nesting is bounded before anything is built, invalid UTF-8 is an error.
 /// Errors: corrupt_file with the position.

@@ -1,7 +1,7 @@
 #include "core/text/tokenizer.hpp"
 
 #include "core/text/byte_level.hpp"
-#include "core/text/read_text_file.hpp"
+#include "core/base/read_only_file.hpp"
 #include "core/text/text_stream.hpp"
 #include "core/text/tokenizer_json.hpp"
 

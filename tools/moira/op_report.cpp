@@ -1,7 +1,7 @@
 #include "tools/moira/op_report.hpp"
 
 #include "core/execute/op_descriptions.hpp"
-#include "core/execute/weight_loader.hpp"
+#include "core/model/kernel_type.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "core/base/error.hpp"
-#include "core/model/safetensors.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -37,8 +36,5 @@ private:
 
 /// A whole small text file. Errors: not_found, io_error, corrupt_file (more than `bytes_max`).
 result<std::string> read_text_file(const std::filesystem::path& path, std::uint64_t bytes_max);
-
-/// As for a path, from a file that stays open. Errors: io_error, corrupt_file, unsupported.
-result<safetensors_header> read_safetensors_header(const read_only_file& file, const safetensors_limits& limits = {});
 
 } // namespace moira

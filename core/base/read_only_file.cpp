@@ -1,4 +1,4 @@
-#include "core/model/read_only_file.hpp"
+#include "core/base/read_only_file.hpp"
 
 #include <algorithm>
 #include <cerrno>

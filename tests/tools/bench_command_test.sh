@@ -28,7 +28,7 @@ holds() {
     fi
 }
 
-# hashes FILE: logits hashes of the first sequence of each row
+# Logits hashes of the first sequence of each row.
 first_hashes() {
     grep -o '"sequence_hashes":\["[0-9a-f]*"' "$work/out" | grep -o '[0-9a-f]\{16\}'
 }
@@ -64,6 +64,15 @@ expect 0 "${small[@]}" --batch 2
 holds out 'DECODE TOK/S'
 if [ "$(wc -l <"$work/out")" -ne 3 ]; then
     echo "the table should have three lines"
+    failures=$((failures + 1))
+fi
+
+# Ctrl-C long before all is measured.
+code=0
+timeout --preserve-status -s INT 2 "$moira" bench --prompt-tokens 20 --gen-tokens 400 --repeat 1000 --probe-mib 4 --batch 16,16 --json \
+    >"$work/out" 2>"$work/err" </dev/null || code=$?
+if [ "$code" -ne 130 ]; then
+    echo "interrupted: exit code $code, expected 130"
     failures=$((failures + 1))
 fi
 

@@ -177,6 +177,8 @@ result<exit_code> run_bench(const bench_options& options, command_context& conte
         auto row = run_row(call, batch);
         if (call.progress)
             call.progress("");
+        if (!row && row.error().code == errc::cancelled && !rows.empty())
+            return report_rows(call, rows).map([](exit_code) { return exit_interrupted; });
         if (!row)
             return tl::unexpected(row.error());
         rows.push_back(std::move(*row));
@@ -192,7 +194,7 @@ constexpr const char* footer_text =
     "rows.\n"
     "share: these bytes per second against the probe. It may exceed 1 where the weights fit into the caches.\n"
     "logits hash: of one sequence its own; of several the xxHash of their hashes in order.\n"
-    "Exit code 3: the hashes of repeats differ.";
+    "Exit code 3: the hashes of repeats differ. Ctrl-C: the rows that are complete are shown, exit code 130.";
 
 } // namespace
 

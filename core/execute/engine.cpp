@@ -54,6 +54,7 @@ struct engine::impl {
 
     result<void> load(load_progress progress);
     result<void> create_store(const expert_execution& experts);
+    result<void> create_staging(const op_provider& memory);
 
     checkpoint model;
     const op_selector& selector;
@@ -99,6 +100,20 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     return {};
 }
 
+/// The store's slots are host memory, which only CPU kernels read in place.
+result<void> engine::impl::create_staging(const op_provider& memory) {
+    if (memory.device_class == "cpu")
+        return {};
+    // Twice one token's experts, so that a step of a few rows is not cut into more waves than the store asks for.
+    const auto slots = std::min(2 * model.shape().moe.top_k, model.shape().moe.experts);
+    auto made = expert_staging::create(memory, model.shape().moe.experts, slots, source->slab_bytes(),
+                                       std::max(packing.info.alignment, device_alignment));
+    if (!made)
+        return tl::unexpected(made.error());
+    arena.staging = std::move(*made);
+    return {};
+}
+
 result<void> engine::impl::load(load_progress progress) {
     const auto begin = std::chrono::steady_clock::now();
     const auto& memory = selector.memory_provider();
@@ -125,6 +140,8 @@ result<void> engine::impl::load(load_progress progress) {
     if (!made_arena)
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
+    if (auto done = create_staging(memory); !done)
+        return done;
     load_s = seconds_since(begin);
     return {};
 }

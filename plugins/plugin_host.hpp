@@ -28,7 +28,7 @@ public:
         std::vector<std::filesystem::path> folders;
         std::string forced_plugin;             ///< "compute.plugin": only this one; empty: best score per op
         std::string device_class = "cpu";
-        log_function log;  ///< what plugins say
+        log_function log = {};  ///< what plugins say
     };
 
     /// Probes every *.so in the folders. One bad plugin is reported in found(), never fatal. Errors: not_found (no

@@ -17,8 +17,8 @@ public:
         run_ = run;
     }
 
-    void run_step(const step_plan_ptr& plan, const batcher_actor& batcher) {
-        self_->send(batcher, advance_atom{}, step_result_ptr(std::make_shared<step_result>(run_(*plan))));
+    void run_step(const step_plan_ptr& plan, const step_listener_actor& listener) {
+        self_->send(listener, advance_atom{}, step_result_ptr(std::make_shared<step_result>(run_(*plan))));
     }
 
 private:
@@ -29,8 +29,8 @@ private:
 execution_stream_actor::behavior_type execution_stream(execution_stream_state::pointer self, const step_function& run) {
     self->state.start(self, run);
     return {
-        [self](run_step_atom, const step_plan_ptr& plan, const batcher_actor& batcher) {
-            self->state.run_step(plan, batcher);
+        [self](run_step_atom, const step_plan_ptr& plan, const step_listener_actor& listener) {
+            self->state.run_step(plan, listener);
         },
     };
 }

@@ -120,6 +120,7 @@ void line_session::take_object(const json& object, const std::optional<std::stri
         control{"cancel", &line_session::take_cancel},
         control{"ping", &line_session::take_ping},
         control{"stats", &line_session::take_statistics},
+        control{"fault", &line_session::take_fault},
     };
     for (const auto& row : controls) {
         if (!object.contains(row.key))
@@ -168,6 +169,19 @@ void line_session::take_ping(const json& object, session_output& output) {
     if (!value.is_number_integer())
         return append_error(output.lines, {}, {errc::invalid_argument, "`ping` must be an integer; it comes back"});
     output.lines += "{\"pong\":" + value.dump() + "}\n";
+}
+
+void line_session::take_fault(const json& object, session_output& output) {
+    if (!limits_.faults_allowed)
+        return append_error(output.lines, {}, {errc::unsupported, "faults are taken only with server.fault_injection"});
+    const auto& value = object.at("fault");
+    if (!value.is_object() || value.size() != 1 || !value.contains("kill") || !value["kill"].is_string())
+        return append_error(output.lines, {}, {errc::invalid_argument, "`fault` must be {\"kill\":\"PART\"}"});
+    const auto& part = value["kill"].get_ref<const std::string&>();
+    if (std::find(std::begin(runtime_part_names), std::end(runtime_part_names), part) == std::end(runtime_part_names))
+        return append_error(output.lines, {}, {errc::not_found, "the runtime has no part of this name"});
+    output.actions.emplace_back(fault_action{part});
+    output.lines += "{\"fault\":{\"killed\":\"" + part + "\"}}\n";
 }
 
 void line_session::take_statistics(const json& object, session_output& output) {

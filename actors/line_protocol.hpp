@@ -22,6 +22,7 @@ struct line_limits {
     std::size_t id_bytes_max = 256; ///< an id comes back in every line
     std::size_t auth_line_bytes_max = 4'096;                ///< before a key was shown nobody may fill a buffer
     std::size_t statistics_waiting_max = 16;                ///< questions for statistics without an answer yet
+    bool faults_allowed = false;         ///< server.fault_injection: an order for tests, on loopback only
     std::size_t output_bytes_pause = std::size_t{64} << 10; ///< answers ahead of which no further line is taken
 };
 
@@ -34,10 +35,14 @@ struct cancel_action {
     std::uint64_t tag;
 };
 struct statistics_action {};
+/// End a part of the runtime as a crash would; only with line_limits::faults_allowed.
+struct fault_action {
+    std::string part;
+};
 struct close_action {
     errc code; ///< why; the error line is already among the lines
 };
-using session_action = std::variant<submit_action, cancel_action, statistics_action, close_action>;
+using session_action = std::variant<submit_action, cancel_action, statistics_action, fault_action, close_action>;
 
 struct session_output {
     std::string lines; ///< bytes for the client
@@ -101,6 +106,7 @@ private:
     void take_cancel(const nlohmann::json& object, session_output& output);
     void take_ping(const nlohmann::json& object, session_output& output);
     void take_statistics(const nlohmann::json& object, session_output& output);
+    void take_fault(const nlohmann::json& object, session_output& output);
     void take_request(const nlohmann::json& object, session_output& output);
     void finish(const running_request& request, const generation_result& outcome,
                 const expert_store_statistics& experts, session_output& output) const;

@@ -41,7 +41,6 @@ using expert_statistics_ptr = std::shared_ptr<const expert_store_statistics>;
 // The only type-id block, in the order in which a request passes.
 CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
 
-    CAF_ADD_TYPE_ID(moira, (moira::sink_actor))
 
     CAF_ADD_TYPE_ID(moira, (moira::generation_input_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::admitted_request_ptr))
@@ -61,6 +60,10 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, ready_atom, "ready")
     CAF_ADD_ATOM(moira, moira, resize_atom, "resize")
     CAF_ADD_ATOM(moira, moira, preempt_atom, "preempt")
+    CAF_ADD_ATOM(moira, moira, stream_atom, "stream")
+    CAF_ADD_ATOM(moira, moira, intake_atom, "intake")
+    CAF_ADD_ATOM(moira, moira, watch_atom, "watch")
+    CAF_ADD_ATOM(moira, moira, fault_atom, "fault")
     CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
 
 CAF_END_TYPE_ID_BLOCK(moira)

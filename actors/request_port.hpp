@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace moira {
 
@@ -23,6 +24,9 @@ public:
 
     /// Asks for statistics; answered by deliver_statistics with the same ticket.
     virtual void request_statistics(std::uint64_t ticket) = 0;
+
+    /// Ends a part of the runtime as a crash would. Called only where the limits allow faults.
+    virtual void inject_fault(const std::string& part) = 0;
 
     /// Counters for final replies.
     virtual expert_store_statistics expert_statistics() const = 0;

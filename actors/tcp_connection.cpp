@@ -81,6 +81,8 @@ void tcp_connection::apply(session_output output) {
             host_.cancel(cancel->tag);
         else if (std::holds_alternative<statistics_action>(action))
             host_.request_statistics(number_);
+        else if (const auto* fault = std::get_if<fault_action>(&action))
+            host_.inject_fault(fault->part);
         else
             close_gently();
     }

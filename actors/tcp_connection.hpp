@@ -19,6 +19,7 @@ public:
     virtual void cancel(std::uint64_t tag) = 0;  ///< its last event is still wanted
     virtual void abandon(std::uint64_t tag) = 0; ///< nobody wants its events any more
     virtual void request_statistics(std::uint64_t connection) = 0;
+    virtual void inject_fault(const std::string& part) = 0;
     virtual void forget(std::uint64_t connection, bool slow) = 0; ///< its socket is closed
 };
 

@@ -4,6 +4,8 @@
 #include "actors/tcp_server.hpp"
 
 #include <memory>
+#include <mutex>
+#include <set>
 #include <utility>
 
 namespace moira {
@@ -20,17 +22,43 @@ using gateway_self = tcp_gateway_actor::extend<
 /// The runtime as the server sees it: every call becomes a message. Holds its own actor weakly.
 class actor_port final : public request_port {
 public:
-    actor_port(intake_actor intake, const gateway_self& self, std::function<expert_store_statistics()> experts)
-        : intake_(std::move(intake)), self_(caf::actor_cast<caf::actor_addr>(self)), experts_(std::move(experts)) {}
+    actor_port(intake_actor intake, const gateway_self& self, const tcp_gateway_options& options)
+        : intake_(std::move(intake)), self_(caf::actor_cast<caf::actor_addr>(self)), experts_(options.expert_statistics),
+          inject_fault_(options.inject_fault) {}
 
     void submit(std::uint64_t tag, generation_input_ptr input) override {
-        if (const auto sink = self())
-            caf::anon_send(intake_, submit_atom_v, tag, std::move(input), sink_actor(sink));
+        const auto sink = self();
+        if (!sink)
+            return;
+        const std::lock_guard held(lock_);
+        open_.insert(tag);
+        caf::anon_send(intake_, submit_atom_v, tag, std::move(input), sink_actor(sink));
     }
 
     void cancel(std::uint64_t tag) override {
-        if (const auto sink = self())
-            caf::anon_send(intake_, cancel_atom_v, tag, sink_actor(sink));
+        const auto sink = self();
+        if (!sink)
+            return;
+        const std::lock_guard held(lock_);
+        caf::anon_send(intake_, cancel_atom_v, tag, sink_actor(sink));
+    }
+
+    void inject_fault(const std::string& part) override {
+        if (inject_fault_)
+            inject_fault_(part);
+    }
+
+    /// The request of this tag has got its last event.
+    void finished(std::uint64_t tag) {
+        const std::lock_guard held(lock_);
+        open_.erase(tag);
+    }
+
+    /// Submits to `intake` from now on; gives the requests that the one before took with it.
+    std::set<std::uint64_t> use_intake(intake_actor intake) {
+        const std::lock_guard held(lock_);
+        intake_ = std::move(intake);
+        return std::exchange(open_, {});
     }
 
     void request_statistics(std::uint64_t ticket) override {
@@ -50,9 +78,12 @@ public:
 private:
     gateway_self self() const { return caf::actor_cast<gateway_self>(self_); }
 
+    std::mutex lock_;               // the server's thread submits, the actor changes the intake
     intake_actor intake_;
+    std::set<std::uint64_t> open_;  // submitted, not finished
     caf::actor_addr self_;
     std::function<expert_store_statistics()> experts_;
+    std::function<void(const std::string&)> inject_fault_;
 };
 
 /// Owns the server. Destroyed with the actor, it stops the server, which cancels what runs.
@@ -64,12 +95,27 @@ public:
         self_ = self;
         intake_ = intake;
         options_ = std::move(options);
-        port_ = std::make_unique<actor_port>(std::move(intake), gateway_self(self), options_.expert_statistics);
+        options_.limits.lines.faults_allowed = static_cast<bool>(options_.inject_fault);
+        port_ = std::make_unique<actor_port>(std::move(intake), gateway_self(self), options_);
     }
 
     void deliver(const output_batch_ptr& batch) {
-        if (server_ && batch)
-            server_->deliver(batch);
+        if (!server_ || !batch)
+            return;
+        for (const auto& event : batch->events)
+            if (event.finished)
+                port_->finished(event.tag);
+        server_->deliver(batch);
+    }
+
+    /// What was open is lost; its clients hear so and may ask again.
+    void use_intake(const intake_actor& intake) {
+        intake_ = intake;
+        auto lost = std::make_shared<output_batch>();
+        for (const auto tag : port_->use_intake(intake))
+            lost->events.push_back(refused(tag, {errc::restarted, "a part of the runtime was lost with this request"}));
+        if (server_ && !lost->events.empty())
+            server_->deliver(std::move(lost));
     }
 
     caf::result<std::string> listen(const std::string& address) {
@@ -139,6 +185,7 @@ gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gate
     });
     return {
         [&state](const output_batch_ptr& batch) { state.deliver(batch); },
+        [&state](intake_atom, const intake_actor& fresh) { state.use_intake(fresh); },
         [&state](listen_atom, const std::string& address) { return state.listen(address); },
         [&state](drain_atom) { return state.drain(); },
         [&state](stats_atom, std::uint64_t ticket) { state.ask_statistics(ticket); },

@@ -15,6 +15,7 @@ struct tcp_gateway_options {
     std::vector<std::string> keys; ///< empty: everybody may ask
     runtime_identity identity;
     std::function<expert_store_statistics()> expert_statistics; ///< any thread, must not block; empty: all zero
+    std::function<void(const std::string&)> inject_fault;  ///< ends a part by name; empty: faults are refused
     std::chrono::seconds statistics_timeout{5};                 ///< then a `stats` line is answered with an error
 };
 

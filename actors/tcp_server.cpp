@@ -54,6 +54,7 @@ public:
     void cancel(std::uint64_t tag) override { port_.cancel(tag); }
     void abandon(std::uint64_t tag) override;
     void request_statistics(std::uint64_t connection) override { port_.request_statistics(connection); }
+    void inject_fault(const std::string& part) override { port_.inject_fault(part); }
     void forget(std::uint64_t connection, bool slow) override;
 
 private:

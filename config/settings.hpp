@@ -82,6 +82,7 @@ struct compute_settings {
 
 struct runtime_settings {
     bool own_thread = true;         ///< of the execution stream, so that a step never holds up the scheduler's threads
+    std::int32_t step_timeout_s = 300; ///< a prompt chunk of a large model from a slow disk takes a minute
     std::int32_t actor_threads = 2; ///< actors are one-line handlers: two keep them off each other's way
 };
 

@@ -129,6 +129,8 @@ constexpr std::array rows{
 
     plain<&s::runtime, &runtime_settings::own_thread>("runtime.own_thread", "",
                                                       "steps run on a thread of their own, not on the scheduler's"),
+    number<&s::runtime, &runtime_settings::step_timeout_s>("runtime.step_timeout_s", "s", 1, seconds_max,
+                                                           "a step that computes longer hangs: its requests fail"),
     number<&s::runtime, &runtime_settings::actor_threads>("runtime.actor_threads", "threads", 1, threads_max,
                                                           "threads of the actor scheduler"),
 

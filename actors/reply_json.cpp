@@ -70,6 +70,8 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
         {"context_max", statistics.identity.context_max},
         {"uptime_s", statistics.uptime_s},
         {"draining", statistics.draining},
+        {"step_hangs", statistics.step_hangs},
+        {"restarts", statistics.restarts},
         {"waiting", batch.waiting},
         {"running", batch.running},
         {"kv_pages_free", batch.pages_free},

@@ -48,8 +48,8 @@ using expert_cache_actor = caf::typed_actor<
     caf::replies_to<resize_atom, std::uint64_t>::with<bool>,
     caf::replies_to<stats_atom>::with<expert_statistics_ptr>>;
 
-/// Speaks the line protocol with TCP clients; a sink towards the runtime.
-using tcp_gateway_actor = caf::typed_actor<
+/// Speaks with clients on sockets, by lines or by HTTP; a sink towards the runtime.
+using gateway_actor = caf::typed_actor<
     // News of running requests.
     caf::reacts_to<output_batch_ptr>,
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
@@ -61,6 +61,8 @@ using tcp_gateway_actor = caf::typed_actor<
 using supervisor_actor = caf::typed_actor<
     // Open a TCP gateway; the answer is the bound address.
     caf::replies_to<listen_atom, std::string>::with<std::string>,
+    // Open an HTTP gateway; the answer is the bound address.
+    caf::replies_to<listen_atom, http_atom, std::string>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;

@@ -4,8 +4,8 @@
 #include "actors/caf_edition.hpp"
 #include "actors/execution_stream.hpp"
 #include "actors/expert_cache.hpp"
+#include "actors/gateway.hpp"
 #include "actors/intake.hpp"
-#include "actors/tcp_gateway.hpp"
 
 #include <vector>
 
@@ -32,14 +32,17 @@ public:
         self->link_to(stream);
     }
 
-    caf::typed_response_promise<std::string> listen(const std::string& address) {
+    using spawn_gateway = gateway_actor(caf::actor_system&, const intake_actor&, gateway_options);
+
+    caf::typed_response_promise<std::string> listen(const std::string& address, spawn_gateway* spawn) {
         auto promise = self_->make_response_promise<std::string>();
-        tcp_gateway_options wanted;
+        gateway_options wanted;
+        wanted.rules = options_.rules;
         wanted.limits = options_.tcp;
         wanted.keys = options_.api_keys;
         wanted.identity = *options_.identity;
         wanted.expert_statistics = [model = options_.model] { return model->experts().statistics(); };
-        auto gateway = spawn_tcp_gateway(self_->system(), intake_, std::move(wanted));
+        auto gateway = spawn(self_->system(), intake_, std::move(wanted));
         self_->link_to(gateway);
         gateways_.push_back(gateway);
         promise.delegate(gateway, listen_atom{}, address);
@@ -75,14 +78,17 @@ private:
     pointer self_ = nullptr;
     supervisor_options options_;
     intake_actor intake_;
-    std::vector<tcp_gateway_actor> gateways_;
+    std::vector<gateway_actor> gateways_;
 };
 
 supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const supervisor_options& options,
                                            const runtime_handles& parts, const execution_stream_actor& stream) {
     self->state.start(self, options, parts, stream);
     return {
-        [self](listen_atom, const std::string& address) { return self->state.listen(address); },
+        [self](listen_atom, const std::string& address) { return self->state.listen(address, spawn_tcp_gateway); },
+        [self](listen_atom, http_atom, const std::string& address) {
+            return self->state.listen(address, spawn_http_gateway);
+        },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };

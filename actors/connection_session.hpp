@@ -68,8 +68,8 @@ public:
     /// True in the second case: call again when it has, and read no more before that.
     virtual bool process(session_output& output) = 0;
 
-    /// Turns news into bytes. Unknown tags are dropped. `experts` goes into final replies. May let a message that waited
-    /// become next: call process() after a last event.
+    /// Turns news into bytes. Unknown tags are dropped. `experts` goes into final replies. May let a message that
+    /// waited become next: call process() after a last event.
     virtual void deliver(const output_event& event, const expert_store_statistics& experts, session_output& output) = 0;
 
     /// Answers every waiting question for statistics.

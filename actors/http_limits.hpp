@@ -10,12 +10,12 @@ struct http_limits {
     std::size_t request_line_bytes_max = std::size_t{8} << 10; ///< the least that a server should take (RFC 9112); 414
     std::size_t body_bytes_max = std::size_t{1} << 20;         ///< as a line: a prompt of about 250,000 tokens; 413
 
-    /// Bytes that follow a request whose answer is still owed. Reading goes on meanwhile, to notice a client that leaves;
-    /// what is beyond is dropped and the connection ends with the answer.
+    /// Bytes that follow a request whose answer is still owed. Reading goes on meanwhile, to notice a client that
+    /// leaves; what is beyond is dropped and the connection ends with the answer.
     std::size_t pipelined_bytes_max = std::size_t{64} << 10;
 
     std::size_t output_bytes_pause = std::size_t{64} << 10; ///< answers ahead of which no further request is taken
-    std::size_t request_id_bytes_max = 128;                 ///< a longer X-Request-Id is replaced, as one with odd characters
+    std::size_t request_id_bytes_max = 128; ///< a longer X-Request-Id is replaced, as one with odd characters
 };
 
 } // namespace moira

@@ -121,10 +121,10 @@ bool http_session::advance(session_output& output) {
         const auto line_bytes = std::min(buffer_.find('\n'), buffer_.size());
         if (line_bytes > limits_.request_line_bytes_max) {
             keep_alive_ = false;
-            refuse(failure(414, errc::line_too_long,
-                           "the request line is longer than " + std::to_string(limits_.request_line_bytes_max) +
-                               " bytes"),
-                   output);
+            refuse(
+                failure(414, errc::line_too_long,
+                        "the request line is longer than " + std::to_string(limits_.request_line_bytes_max) + " bytes"),
+                output);
             return true;
         }
     }
@@ -151,8 +151,8 @@ bool http_session::judge_head(session_output& output) {
     keep_alive_ = head.keep_alive;
     http_1_0_ = head.http_1_0;
     head_only_ = head.method == "HEAD";
-    const bool usable =
-        !head.request_id.empty() && head.request_id.size() <= limits_.request_id_bytes_max && is_printable(head.request_id);
+    const bool usable = !head.request_id.empty() && head.request_id.size() <= limits_.request_id_bytes_max &&
+                        is_printable(head.request_id);
     request_id_ = usable ? head.request_id : "req-" + site_.id_prefix + std::to_string(tags_.next());
     if (const auto wrong = failure_of_head(head)) {
         if (!parser_.done())
@@ -206,8 +206,9 @@ std::optional<http_failure> http_session::find_route(const http_head& head) {
         const auto* const row =
             std::find_if(routes.begin(), routes.end(), [&](const route_row& each) { return each.path == path; });
         if (row == routes.end())
-            return failure(404, errc::not_found, "there is nothing at this path; see /v1/models, /v1/completions, "
-                                                 "/v1/chat/completions, /tokenize, /detokenize, /health, /metrics");
+            return failure(404, errc::not_found,
+                           "there is nothing at this path; see /v1/models, /v1/completions, "
+                           "/v1/chat/completions, /tokenize, /detokenize, /health, /metrics");
         route_ = row->to;
         method = row->method;
     }
@@ -223,9 +224,9 @@ void http_session::take_request(session_output& output) {
         return refuse(http_failure_of({errc::draining, "the server is shutting down and takes nothing new"}), output);
     switch (route_) {
     case route::models:
-        return reply_json({{"object", "list"},
-                           {"data", ordered_json::array({openai_model_json(site_.identity, site_.started_s)})}},
-                          output);
+        return reply_json(
+            {{"object", "list"}, {"data", ordered_json::array({openai_model_json(site_.identity, site_.started_s)})}},
+            output);
     case route::model:
         if (model_name_ != site_.identity.model)
             return refuse(failure(404, errc::not_found, "no such model; see /v1/models"), output);

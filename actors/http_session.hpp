@@ -20,7 +20,7 @@ namespace moira {
 struct http_site {
     std::vector<std::string> keys; ///< empty: everybody may ask
     runtime_identity identity;
-    std::string id_prefix;                    ///< makes ids differ between two starts of a server
+    std::string id_prefix;                     ///< makes ids differ between two starts of a server
     std::function<std::int64_t()> unix_time_s; ///< for Date and `created`
     std::int64_t started_s = 0;
 };
@@ -40,8 +40,8 @@ public:
                             const tcp_statistics& server, session_output& output) override;
     void deliver_text(const result<text_answer>& answer, session_output& output) override;
     void drain() noexcept override { draining_ = true; }
-    /// A whole reply; nothing for a client that has only been silent: it might take it for the answer to what it is about
-    /// to ask.
+    /// A whole reply; nothing for a client that has only been silent: it might take it for the answer to what it is
+    /// about to ask.
     std::string last_words(const error& why) const override;
     std::vector<std::uint64_t> running() const override;
     bool idle() const noexcept override { return !exchange_; }

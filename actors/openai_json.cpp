@@ -46,8 +46,10 @@ constexpr std::array refused_fields{
     refused_field{"presence_penalty", is_zero},
     refused_field{"frequency_penalty", is_zero},
     refused_field{"response_format",
-                  [](const json& value) { return value.is_object() && value.size() == 1 && value.contains("type") &&
-                                                 value["type"] == "text"; }},
+                  [](const json& value) {
+                      return value.is_object() && value.size() == 1 && value.contains("type") &&
+                             value["type"] == "text";
+                  }},
     refused_field{"tools", is_empty},
     refused_field{"tool_choice", is_no_choice},
     refused_field{"functions", is_empty},
@@ -200,8 +202,7 @@ result<void> take_member(const std::string& name, const json& value, bool chat, 
     }
     const auto target = name == "max_completion_tokens" ? std::string("max_tokens") : name;
     if (request.contains(target) && request[target] != value)
-        return fail(errc::invalid_argument,
-                    "`max_completion_tokens` and `max_tokens` contradict each other; send one");
+        return fail(errc::invalid_argument, "`max_completion_tokens` and `max_tokens` contradict each other; send one");
     request[target] = value;
     return {};
 }

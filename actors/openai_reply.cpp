@@ -89,9 +89,12 @@ ordered_json openai_usage_chunk_json(const openai_reply& reply, const generation
 }
 
 ordered_json openai_model_json(const runtime_identity& identity, std::int64_t created_s) {
-    return {{"id", identity.model},         {"object", "model"},
-            {"created", created_s},         {"owned_by", "moira"},
-            {"context_length", identity.context_max}, {"max_model_len", identity.context_max}};
+    return {{"id", identity.model},
+            {"object", "model"},
+            {"created", created_s},
+            {"owned_by", "moira"},
+            {"context_length", identity.context_max},
+            {"max_model_len", identity.context_max}};
 }
 
 ordered_json tokenize_json(const text_answer& answer, const runtime_identity& identity) {

@@ -23,8 +23,9 @@ public:
     virtual void forget(std::uint64_t connection, bool slow) = 0; ///< its socket is closed
 };
 
-/// One client's socket around its session, whatever the protocol. A read is always pending (a vanished client is noticed at once), except
-/// while answers pile up; one write is in flight, the rest is one string. Lives on the server's thread.
+/// One client's socket around its session, whatever the protocol. A read is always pending (a vanished client is
+/// noticed at once), except while answers pile up; one write is in flight, the rest is one string. Lives on the
+/// server's thread.
 class tcp_connection : public std::enable_shared_from_this<tcp_connection> {
 public:
     using clock = std::chrono::steady_clock;

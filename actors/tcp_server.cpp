@@ -251,8 +251,8 @@ void tcp_server::impl::accepted(asio::ip::tcp::socket socket) {
     if (full && refusals_.size() >= limits_.refusals_max)
         return;
     const auto number = ++connections_made_;
-    auto connection = std::make_shared<tcp_connection>(std::move(socket), number, limits_,
-                                                       sessions_(limits_, tags_), *this);
+    auto connection =
+        std::make_shared<tcp_connection>(std::move(socket), number, limits_, sessions_(limits_, tags_), *this);
     if (full) {
         refusals_.emplace(number, connection);
         return connection->refuse(

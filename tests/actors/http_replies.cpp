@@ -1,7 +1,7 @@
 #include "tests/actors/http_replies.hpp"
 
-#include <charconv>
 #include <cctype>
+#include <charconv>
 
 namespace {
 

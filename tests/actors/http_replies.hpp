@@ -14,7 +14,7 @@ struct http_reply_read {
     std::string body;                          ///< chunks joined
 
     nlohmann::json json() const { return nlohmann::json::parse(body, nullptr, false); }
-    std::string code() const; ///< of the error object; empty: none
+    std::string code() const;                ///< of the error object; empty: none
     std::vector<std::string> events() const; ///< data of server-sent events
     std::string field(const std::string& name) const;
 };

@@ -148,7 +148,8 @@ TEST_CASE("half a request and then silence is 408, silence alone just ends") {
     limits.line_timeout = 50ms;
     limits.idle_timeout = 200ms;
     for (const std::string begun :
-         {std::string("GET /hea"), std::string("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")}) {
+         {std::string("GET /hea"),
+          std::string("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")}) {
         served s(limits);
         tcp_client slow(s.address());
         REQUIRE(slow.send(begun));
@@ -172,7 +173,8 @@ TEST_CASE("a body over the limit is told although more bytes are on their way") 
     limits.http.body_bytes_max = 10'000;
     served s(limits);
     tcp_client client(s.address());
-    client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + std::string(300'000, 'x'));
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" +
+                std::string(300'000, 'x'));
     const auto told = reply(client);
     REQUIRE(told);
     CHECK(told->status == 413);

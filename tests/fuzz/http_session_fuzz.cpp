@@ -107,7 +107,9 @@ private:
         }
         event.tail_text = "tail";
         event.finished.emplace();
-        event.finished->reason = how == 3 ? finish_reason::cancelled : how == 0 ? finish_reason::stop : finish_reason::error;
+        event.finished->reason = how == 3   ? finish_reason::cancelled
+                                 : how == 0 ? finish_reason::stop
+                                            : finish_reason::error;
         session_.deliver(event, {}, output);
     }
 

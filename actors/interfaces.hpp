@@ -64,8 +64,8 @@ using supervised_sink_actor = sink_actor::extend<
     // Intake and batcher were lost with everything in them: fail what is open, submit to this one from now on.
     caf::reacts_to<intake_atom, intake_actor>>;
 
-/// Speaks the line protocol with TCP clients; a sink towards the runtime.
-using tcp_gateway_actor = supervised_sink_actor::extend<
+/// Speaks with clients on sockets, by lines or by HTTP; a sink towards the runtime.
+using gateway_actor = supervised_sink_actor::extend<
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
     caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
@@ -85,6 +85,8 @@ using supervisor_actor = caf::typed_actor<
     caf::replies_to<resize_atom, std::uint64_t>::with<bool>,
     // Open a TCP gateway; the answer is the bound address.
     caf::replies_to<listen_atom, std::string>::with<std::string>,
+    // Open an HTTP gateway; the answer is the bound address.
+    caf::replies_to<listen_atom, http_atom, std::string>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;

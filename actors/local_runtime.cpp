@@ -70,6 +70,7 @@ struct local_runtime::impl {
         : all(wanted), room(std::move(opened)), log(std::move(listener)), config(wanted.runtime) {}
 
     result<void> start();
+    result<std::string> listen(const std::string& address, bool http);
 
     settings all;
     model_room room;
@@ -180,13 +181,26 @@ generation_result local_runtime::run(generation_input input, const event_functio
     return box->take();
 }
 
-result<std::string> local_runtime::listen_tcp(const std::string& address) {
-    caf::scoped_actor self{*impl_->system};
+result<std::string> local_runtime::impl::listen(const std::string& address, bool http) {
+    caf::scoped_actor self{*system};
     result<std::string> bound = fail(errc::internal, "no answer");
-    self->request(impl_->supervisor, answer_timeout, listen_atom{}, address)
-        .receive([&](const std::string& where) { bound = where; },
-                 [&](const caf::error& why) { bound = fail(errc::io_error, "cannot listen on " + address + ": " + impl_->system->render(why)); });
+    const auto opened = [&](const std::string& where) { bound = where; };
+    const auto refused = [&](const caf::error& why) {
+        bound = fail(errc::io_error, "cannot listen on " + address + ": " + system->render(why));
+    };
+    if (http)
+        self->request(supervisor, answer_timeout, listen_atom{}, http_atom{}, address).receive(opened, refused);
+    else
+        self->request(supervisor, answer_timeout, listen_atom{}, address).receive(opened, refused);
     return bound;
+}
+
+result<std::string> local_runtime::listen_tcp(const std::string& address) {
+    return impl_->listen(address, false);
+}
+
+result<std::string> local_runtime::listen_http(const std::string& address) {
+    return impl_->listen(address, true);
 }
 
 bool local_runtime::drain(std::chrono::milliseconds patience) {

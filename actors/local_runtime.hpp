@@ -45,6 +45,9 @@ public:
     /// io_error, invalid_config (key file).
     result<std::string> listen_tcp(const std::string& address);
 
+    /// The same for HTTP.
+    result<std::string> listen_http(const std::string& address);
+
     /// Takes nothing new, waits for what runs. False when that took longer than `patience`.
     bool drain(std::chrono::milliseconds patience);
 

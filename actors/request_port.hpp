@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/runtime_statistics.hpp"
+#include "actors/text_question.hpp"
 #include "core/batch/generation_input.hpp"
 
 #include <cstdint>
@@ -27,6 +28,8 @@ public:
 
     /// Ends a part of the runtime as a crash would. Called only where the limits allow faults.
     virtual void inject_fault(const std::string& part) = 0;
+    /// Asks the tokenizer; answered by deliver_text with the same ticket.
+    virtual void request_text(std::uint64_t ticket, text_question question) = 0;
 
     /// Counters for final replies.
     virtual expert_store_statistics expert_statistics() const = 0;

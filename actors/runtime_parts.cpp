@@ -51,6 +51,7 @@ tcp_limits tcp_limits_of(const settings& all) {
     limits.connections_max = static_cast<std::size_t>(all.server.max_connections);
     limits.lines.requests_max = static_cast<std::size_t>(all.server.max_requests_per_connection);
     limits.lines.line_bytes_max = all.server.max_line_bytes.bytes;
+    limits.http.body_bytes_max = all.server.max_line_bytes.bytes;
     limits.idle_timeout = seconds(all.server.idle_timeout_s);
     limits.line_timeout = seconds(all.server.line_timeout_s);
     limits.write_timeout = seconds(all.server.write_timeout_s);

@@ -4,9 +4,9 @@
 #include "actors/caf_edition.hpp"
 #include "actors/execution_stream.hpp"
 #include "actors/expert_cache.hpp"
+#include "actors/gateway.hpp"
 #include "actors/intake.hpp"
 #include "actors/restart_policy.hpp"
-#include "actors/tcp_gateway.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -14,6 +14,14 @@
 namespace moira {
 
 namespace {
+
+/// The two kinds of gateways differ in how they are spawned and in their names.
+struct gateway_kind {
+    const char* name;
+    gateway_actor (*spawn)(caf::actor_system&, const intake_actor&, gateway_options);
+};
+constexpr gateway_kind tcp_kind{"tcp_gateway", spawn_tcp_gateway};
+constexpr gateway_kind http_kind{"http_gateway", spawn_http_gateway};
 
 class supervisor_state {
 public:
@@ -34,13 +42,13 @@ public:
 
     // ---- orders ----
 
-    caf::typed_response_promise<std::string> listen(const std::string& address) {
+    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const std::string& address) {
         auto promise = self_->make_response_promise<std::string>();
-        auto gateway = start_gateway();
+        auto gateway = start_gateway(kind);
         self_->request(gateway, caf::infinite, listen_atom{}, address)
             .then(
-                [this, promise, gateway](const std::string& bound) mutable {
-                    gateways_.push_back({gateway, bound});
+                [this, promise, gateway, &kind](const std::string& bound) mutable {
+                    gateways_.push_back({gateway, &kind, bound});
                     promise.deliver(bound);
                 },
                 [promise, gateway](caf::error& why) mutable {
@@ -95,16 +103,24 @@ public:
             end_now(cache_, caf::exit_reason::kill);
         else if (part == "supervisor")
             end_now(supervisor_actor{self_}, caf::exit_reason::unhandled_exception);  // kill would spare the parts
-        else if (part == "tcp_gateway" && !gateways_.empty())
-            end_now(gateways_.front().actor, caf::exit_reason::kill);
         else
-            return false;
+            return inject_gateway(part);
         return true;
     }
 
 private:
+    bool inject_gateway(const std::string& part) {
+        const auto found = std::find_if(gateways_.begin(), gateways_.end(),
+                                        [&](const gateway_part& each) { return part == each.kind->name; });
+        if (found == gateways_.end())
+            return false;
+        end_now(found->actor, caf::exit_reason::kill);
+        return true;
+    }
+
     struct gateway_part {
-        tcp_gateway_actor actor;
+        gateway_actor actor;
+        const gateway_kind* kind;
         std::string address;
     };
 
@@ -141,8 +157,9 @@ private:
         self_->monitor(cache_);
     }
 
-    tcp_gateway_actor start_gateway() {
-        tcp_gateway_options wanted;
+    gateway_actor start_gateway(const gateway_kind& kind) {
+        gateway_options wanted;
+        wanted.rules = options_.rules;
         wanted.limits = options_.tcp;
         wanted.keys = options_.api_keys;
         wanted.identity = *options_.identity;
@@ -152,7 +169,7 @@ private:
                 if (const auto supervisor = caf::actor_cast<supervisor_actor>(address))
                     caf::anon_send(supervisor, fault_atom{}, part);
             };
-        auto gateway = spawn_tcp_gateway(self_->system(), intake_, std::move(wanted));
+        auto gateway = kind.spawn(self_->system(), intake_, std::move(wanted));
         self_->monitor(gateway);
         return gateway;
     }
@@ -172,7 +189,7 @@ private:
         else if (const auto gateway = std::find_if(gateways_.begin(), gateways_.end(),
                                                    [&](const gateway_part& each) { return is(each.actor); });
                  gateway != gateways_.end())
-            restart("tcp_gateway", gone.reason, [this, gateway] { restart_gateway(*gateway); });
+            restart(gateway->kind->name, gone.reason, [this, gateway] { restart_gateway(*gateway); });
     }
 
     template <class Start>
@@ -206,7 +223,7 @@ private:
 
     /// On the same address: clients find it where it was.
     void restart_gateway(gateway_part& part) {
-        part.actor = start_gateway();
+        part.actor = start_gateway(*part.kind);
         self_->request(part.actor, caf::infinite, listen_atom{}, part.address)
             .then([](const std::string&) {},
                   [this, actor = part.actor](const caf::error&) { end_now(actor, caf::exit_reason::kill); });
@@ -266,7 +283,8 @@ supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const
         [self](intake_atom, const supervised_sink_actor& sink) { return self->state.add_sink(sink); },
         [self](preempt_atom, std::int32_t count) { self->state.preempt(count); },
         [self](resize_atom, std::uint64_t budget_bytes) { return self->state.resize(budget_bytes); },
-        [self](listen_atom, const std::string& address) { return self->state.listen(address); },
+        [self](listen_atom, const std::string& address) { return self->state.listen(tcp_kind, address); },
+        [self](listen_atom, http_atom, const std::string& address) { return self->state.listen(http_kind, address); },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };

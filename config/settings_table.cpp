@@ -134,7 +134,7 @@ constexpr std::array rows{
     number<&s::runtime, &runtime_settings::actor_threads>("runtime.actor_threads", "threads", 1, threads_max,
                                                           "threads of the actor scheduler"),
 
-    text<&s::server, &server::http>("server.http", "HOST:PORT for HTTP; empty: none", {}, empty_only),
+    text<&s::server, &server::http>("server.http", "HOST:PORT for HTTP; port 0: any free one; empty: none"),
     text<&s::server, &server::tcp>("server.tcp", "HOST:PORT for the line protocol; port 0: any free one; empty: none"),
     text<&s::server, &server::api_key_file>("server.api_key_file", "file with one key a line; empty: no keys"),
     number<&s::server, &server::max_connections>("server.max_connections", "connections", 1, 65'536,
@@ -144,7 +144,7 @@ constexpr std::array rows{
     number<&s::server, &server::max_requests_per_connection>("server.max_requests_per_connection", "requests", 1,
                                                              65'536, "running and waiting ones of one connection"),
     number<&s::server, &server::max_line_bytes>("server.max_line_bytes", "bytes", kib, 64 * mib,
-                                                "longest line that a client may send"),
+                                                "longest line or body that a client may send"),
     number<&s::server, &server::idle_timeout_s>("server.idle_timeout_s", "s", 0, seconds_max,
                                                 "closes a connection without requests; 0: never"),
     number<&s::server, &server::line_timeout_s>("server.line_timeout_s", "s", 1, seconds_max,

@@ -1,7 +1,10 @@
-#include "actors/tcp_gateway.hpp"
+#include "actors/gateway.hpp"
 
 #include "actors/caf_edition.hpp"
+#include "actors/http_session.hpp"
+#include "actors/line_protocol.hpp"
 #include "actors/tcp_server.hpp"
+#include "actors/text_worker.hpp"
 
 #include <memory>
 #include <mutex>
@@ -13,16 +16,18 @@ namespace moira {
 namespace {
 
 // The gateway's own messages beside its public ones: the server's thread speaks to the actor through them.
-using gateway_self = tcp_gateway_actor::extend<
+using gateway_self = gateway_actor::extend<
     // A connection asked for statistics under this ticket.
     caf::reacts_to<stats_atom, std::uint64_t>,
+    // A connection asked the tokenizer under this ticket.
+    caf::reacts_to<text_atom, std::uint64_t, text_question_ptr>,
     // The last connection is gone.
     caf::reacts_to<caf::tick_atom>>;
 
 /// The runtime as the server sees it: every call becomes a message. Holds its own actor weakly.
 class actor_port final : public request_port {
 public:
-    actor_port(intake_actor intake, const gateway_self& self, const tcp_gateway_options& options)
+    actor_port(intake_actor intake, const gateway_self& self, const gateway_options& options)
         : intake_(std::move(intake)), self_(caf::actor_cast<caf::actor_addr>(self)), experts_(options.expert_statistics),
           inject_fault_(options.inject_fault) {}
 
@@ -66,6 +71,12 @@ public:
             caf::anon_send(target, stats_atom_v, ticket);
     }
 
+    void request_text(std::uint64_t ticket, text_question question) override {
+        if (const auto target = self())
+            caf::anon_send(target, text_atom_v, ticket,
+                           text_question_ptr(std::make_shared<const text_question>(std::move(question))));
+    }
+
     void drained() {
         if (const auto target = self())
             caf::anon_send(target, caf::tick_atom_v);
@@ -91,11 +102,17 @@ class gateway_state {
 public:
     gateway_state() = default;
 
-    void start(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake, tcp_gateway_options options) {
+    void start(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake, gateway_options options,
+               session_factory sessions) {
         self_ = self;
         intake_ = intake;
         options_ = std::move(options);
         options_.limits.lines.faults_allowed = static_cast<bool>(options_.inject_fault);
+        sessions_ = std::move(sessions);
+        if (options_.rules) {
+            texts_ = spawn_text_worker(self->system(), options_.rules);
+            self->link_to(texts_);
+        }
         port_ = std::make_unique<actor_port>(std::move(intake), gateway_self(self), options_);
     }
 
@@ -121,7 +138,7 @@ public:
     caf::result<std::string> listen(const std::string& address) {
         if (server_)
             return caf::make_error(caf::sec::runtime_error, "already listening on " + server_->address());
-        auto server = tcp_server::start(address, options_.limits, options_.keys, options_.identity, *port_);
+        auto server = tcp_server::start(address, options_.limits, sessions_, *port_);
         if (!server)
             return caf::make_error(caf::sec::runtime_error, server.error().message);
         server_ = std::move(*server);
@@ -134,6 +151,18 @@ public:
                   [this, ticket](const caf::error&) {
                       answer(ticket, fail(errc::internal, "the runtime did not answer in time; ask again"));
                   });
+    }
+
+    void ask_text(std::uint64_t ticket, const text_question_ptr& question) {
+        const auto answer = [this, ticket](result<text_answer> text) {
+            if (server_)
+                server_->deliver_text(ticket, std::move(text));
+        };
+        if (!texts_)
+            return answer(fail(errc::unsupported, "this gateway has no tokenizer"));
+        self_->request(texts_, caf::infinite, question)
+            .then([answer](const text_answer_ptr& text) { answer(*text); },
+                  [answer](const caf::error&) { answer(fail(errc::internal, "the tokenizer has failed")); });
     }
 
     caf::result<bool> drain() {
@@ -167,16 +196,18 @@ private:
 
     gateway_self::stateful_pointer<gateway_state> self_ = nullptr;
     intake_actor intake_;
-    tcp_gateway_options options_;
+    gateway_options options_;
+    session_factory sessions_;
+    text_worker_actor texts_;
     std::unique_ptr<actor_port> port_; // outlives the server
     std::unique_ptr<tcp_server> server_;
     std::vector<caf::typed_response_promise<bool>> draining_;
 };
 
 gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gateway_state> self, intake_actor intake,
-                                             tcp_gateway_options options) {
+                                             gateway_options options, session_factory sessions) {
     auto& state = self->state;
-    state.start(self, std::move(intake), std::move(options));
+    state.start(self, std::move(intake), std::move(options), std::move(sessions));
     self->set_exit_handler([self](const caf::exit_msg& message) {
         if (!message.reason)
             return; // a linked actor ended well
@@ -189,15 +220,25 @@ gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gate
         [&state](listen_atom, const std::string& address) { return state.listen(address); },
         [&state](drain_atom) { return state.drain(); },
         [&state](stats_atom, std::uint64_t ticket) { state.ask_statistics(ticket); },
+        [&state](text_atom, std::uint64_t ticket, const text_question_ptr& question) {
+            state.ask_text(ticket, question);
+        },
         [&state](caf::tick_atom) { state.drained(); },
     };
 }
 
 } // namespace
 
-tcp_gateway_actor spawn_tcp_gateway(caf::actor_system& system, const intake_actor& intake,
-                                    tcp_gateway_options options) {
-    return spawn_part<gateway_self, gateway_state>(system, gateway_behavior, intake, std::move(options));
+gateway_actor spawn_tcp_gateway(caf::actor_system& system, const intake_actor& intake, gateway_options options) {
+    auto sessions = line_sessions(options.keys, options.identity);
+    return spawn_part<gateway_self, gateway_state>(system, gateway_behavior, intake, std::move(options),
+                                                   std::move(sessions));
+}
+
+gateway_actor spawn_http_gateway(caf::actor_system& system, const intake_actor& intake, gateway_options options) {
+    auto sessions = http_sessions(options.keys, options.identity);
+    return spawn_part<gateway_self, gateway_state>(system, gateway_behavior, intake, std::move(options),
+                                                   std::move(sessions));
 }
 
 } // namespace moira

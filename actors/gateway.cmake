@@ -7,3 +7,8 @@ target_link_libraries(moira_tcp_server PUBLIC moira_line_protocol PRIVATE moira_
 
 # The one file that joins them with CAF; it belongs to moira_actors.
 set(MOIRA_GATEWAY_SOURCES tcp_gateway.cpp)
+
+# The load generator's side of the same protocols, for `moira bench serve`; no CAF either.
+add_library(moira_load_client STATIC
+  http_load_protocol.cpp http_reply_reader.cpp load_client.cpp load_connection.cpp load_protocol.cpp)
+target_link_libraries(moira_load_client PUBLIC moira_line_protocol PRIVATE moira_dep_asio Threads::Threads)

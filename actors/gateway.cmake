@@ -11,5 +11,10 @@ target_link_libraries(moira_http_protocol PUBLIC moira_line_protocol PRIVATE moi
 add_library(moira_tcp_server STATIC tcp_connection.cpp tcp_listener.cpp tcp_server.cpp)
 target_link_libraries(moira_tcp_server PUBLIC moira_line_protocol moira_http_protocol PRIVATE moira_dep_asio Threads::Threads)
 
+# The load generator's side of the same protocols, for `moira bench serve`; no CAF either.
+add_library(moira_load_client STATIC
+  http_load_protocol.cpp http_reply_reader.cpp load_client.cpp load_connection.cpp load_protocol.cpp)
+target_link_libraries(moira_load_client PUBLIC moira_line_protocol PRIVATE moira_dep_asio Threads::Threads)
+
 # The files that join them with CAF; they belong to moira_actors.
 set(MOIRA_GATEWAY_SOURCES gateway.cpp text_worker.cpp)

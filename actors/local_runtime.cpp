@@ -76,6 +76,7 @@ struct local_runtime::impl {
     model_room room;
     log_function log;
     std::shared_ptr<const runtime_identity> identity;
+    std::shared_ptr<const intake_rules> rules;
     std::shared_ptr<callback_registry> registry = std::make_shared<callback_registry>();
     std::atomic<bool> failed{false};
     std::atomic<std::uint64_t> last_number{0};
@@ -87,13 +88,14 @@ struct local_runtime::impl {
 };
 
 result<void> local_runtime::impl::start() {
-    auto rules = intake_rules_of(all, *room.model, log);
-    if (!rules)
-        return tl::unexpected(rules.error());
+    auto found_rules = intake_rules_of(all, *room.model, log);
+    if (!found_rules)
+        return tl::unexpected(found_rules.error());
+    rules = std::make_shared<const intake_rules>(std::move(*found_rules));
     identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
     supervisor_options options;
     options.model = room.model;
-    options.rules = std::make_shared<const intake_rules>(std::move(*rules));
+    options.rules = rules;
     options.identity = identity;
     options.batch = batch_options_of(all, *room.model);
     options.tcp = tcp_limits_of(all);
@@ -179,6 +181,11 @@ generation_result local_runtime::run(generation_input input, const event_functio
             cancel(number);
         }
     return box->take();
+}
+
+result<std::int32_t> local_runtime::count_prompt_tokens(const generation_input& input) const {
+    return prepare_request(input, {}, *impl_->rules, std::chrono::steady_clock::now())
+        .map([](const generation_request& request) { return static_cast<std::int32_t>(request.prompt.size()); });
 }
 
 result<std::string> local_runtime::impl::listen(const std::string& address, bool http) {

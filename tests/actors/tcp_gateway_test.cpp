@@ -52,6 +52,7 @@ intake_actor::behavior_type intake_stub(intake_actor::stateful_pointer<intake_st
             ++self->state.record->cancelled;
             self->send(sink, news(tag, finish_reason::cancelled));
         },
+        [](fault_atom) {},
         [](ready_atom, const admitted_request_ptr&) {},
         [](drain_atom) { return true; },
         [self](stats_atom) -> caf::result<runtime_statistics_ptr> {

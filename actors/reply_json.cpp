@@ -24,13 +24,17 @@ ordered_json experts_json(const expert_store_statistics& experts) {
     };
 }
 
-ordered_json speculation_json(const runtime_identity& identity) {
+ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts) {
+    const auto share = [](std::uint64_t part, std::uint64_t all) {
+        return static_cast<double>(part) / static_cast<double>(all);
+    };
     return {{"mode", identity.speculation_mode},
-            {"drafted", 0},
-            {"accepted", 0},
-            {"acceptance", nullptr},
-            {"mean_draft", 0.0},
-            {"steps", 0}};
+            {"drafted", counts.drafted},
+            {"accepted", counts.accepted},
+            {"acceptance",
+             counts.drafted == 0 ? ordered_json(nullptr) : ordered_json(share(counts.accepted, counts.drafted))},
+            {"mean_draft", counts.steps == 0 ? 0.0 : share(counts.drafted, counts.steps)},
+            {"steps", counts.steps}};
 }
 
 ordered_json usage_json(const generation_result& outcome) {
@@ -48,7 +52,7 @@ ordered_json moira_json(const runtime_identity& identity, const expert_store_sta
     value["lossy"] = identity.lossy;
     value["plugins"] = identity.plugins;
     value["experts"] = experts_json(experts);
-    value["speculation"] = speculation_json(identity);
+    value["speculation"] = speculation_json(identity, outcome.speculation);
     value["ignored"] = std::vector<std::string>(ignored.begin(), ignored.end());
     return value;
 }
@@ -91,7 +95,7 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
     };
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
     value["experts"] = experts_json(statistics.experts);
-    value["speculation"] = speculation_json(statistics.identity);
+    value["speculation"] = speculation_json(statistics.identity, batch.speculation);
     value["plugins"] = statistics.identity.plugins;
     value["lossy"] = statistics.identity.lossy;
     return value;

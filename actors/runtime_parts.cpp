@@ -16,6 +16,7 @@ engine_options engine_options_of(const settings& all) {
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
+    options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
     return options;
 }
 
@@ -31,6 +32,10 @@ batch_options batch_options_of(const settings& all, const engine& model) {
     options.kv.pages = model.limits().pages;
     options.kv.page_tokens = model.limits().page_tokens;
     options.kv.reuse_prefixes = all.context.prefix_reuse;
+    options.speculation.source = all.speculation.mode == "ngram" ? draft_source::ngram
+                                 : all.speculation.mode == "mtp" ? draft_source::model
+                                                                 : draft_source::none;
+    options.speculation.draft_max = all.speculation.max_draft;
     return options;
 }
 
@@ -78,7 +83,9 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
     if (!host)
         return tl::unexpected(host.error());
     room.plugins = std::move(*host);
-    auto loaded = engine::load(std::move(*opened), *room.plugins, engine_options_of(all), place.progress);
+    auto options = engine_options_of(all);
+    options.mtp = options.mtp || place.mtp;
+    auto loaded = engine::load(std::move(*opened), *room.plugins, options, place.progress);
     if (!loaded)
         return tl::unexpected(loaded.error());
     room.model = std::move(*loaded);

@@ -30,6 +30,7 @@ struct runtime_surroundings {
     std::vector<std::filesystem::path> plugin_folders;
     load_progress progress = {};
     log_function log = {};
+    bool mtp = false;  ///< load the multi-token-prediction layer, whatever the settings say
 };
 
 /// The machine room below the actors, in the order in which it is built; destroyed in the opposite order. Also what

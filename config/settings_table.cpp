@@ -24,6 +24,7 @@ constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
 constexpr std::string_view prune_modes[] = {"off", "gate_mass"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
+constexpr std::string_view speculation_honoured[] = {"off", "ngram", "mtp"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
 
 // Bounds that several keys share. Two million positions is beyond any published context window; 2^53 is where a
@@ -89,7 +90,7 @@ constexpr std::array rows{
                                                   "routing weight that the kept experts carry"),
 
     text<&s::speculation, &speculation_settings::mode>(
-        "speculation.mode", "draft several tokens, verify them in a step", speculation_modes, off_only),
+        "speculation.mode", "draft several tokens, verify them in a step", speculation_modes, speculation_honoured),
     number<&s::speculation, &speculation_settings::max_draft>("speculation.max_draft", "tokens", 0, 64,
                                                               "longest draft"),
 

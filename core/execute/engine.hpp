@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct engine_options {
     double experts_budget_share = 1.0;       ///< of all slabs of the model
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = 2;
+    bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
 };
 
 /// A loaded model on one device: weights, KV bytes, step arena and expert store. Outlives the actor that runs steps.
@@ -45,6 +47,12 @@ public:
     /// Forward pass and sampling of one step. A failure is in the result; the engine stays usable.
     step_result run_step(const step_plan& plan, forward_observer* observer = nullptr);
 
+    /// The multi-token-prediction module on the leading rows of the plan whose run_step has just succeeded (a
+    /// plan that does not draft): `next_tokens[i]` follows the token of row i. The observer gets mtp_logits for each. Errors:
+    /// unsupported (engine_options::mtp was not set), invalid_argument (more tokens than rows), those of a step.
+    result<void> run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens, forward_observer& observer);
+
+    bool has_mtp() const noexcept;  ///< the multi-token-prediction module is loaded
     const model_shape& shape() const noexcept;
     const checkpoint& model() const noexcept;
     const execution_limits& limits() const noexcept;

@@ -25,13 +25,15 @@ struct variation {
     bool preempt = false;
     bool resize = false;
     bool tcp = false;
+    std::string speculation = "off";
 
     std::string name() const {
         const char* const orders[] = {"alone", "batch of 8", "mid-flight"};
         return (slots > 0 ? std::to_string(slots) + " slots" : std::to_string(static_cast<int>(share * 100)) + " %") +
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
-               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct");
+               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
+               ", speculation " + speculation;
     }
 };
 
@@ -73,6 +75,7 @@ std::unique_ptr<local_runtime> start(const variation& how, const std::string& pl
     all.compute.threads = how.threads;
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
+    all.speculation.mode = how.speculation;
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
     auto started = local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
@@ -200,6 +203,7 @@ private:
         if (how.share < 1.0 && how.slots == 0 && !how.resize)
             CHECK(counters->experts.evictions > 0);
         CHECK((counters->batch.preemptions > 0) == how.preempt);
+        CHECK((counters->batch.speculation.drafted > 0) == (how.speculation != "off"));
         if (!how.prefix_reuse)
             CHECK(cached_tokens == 0);
         else if (how.order == arrival::alone)
@@ -232,6 +236,8 @@ std::vector<variation> single_factors() {
     add([](variation& how) { how.preempt = true; });
     add([](variation& how) { how.resize = true; });
     add([](variation& how) { how.tcp = true; });
+    for (const char* const mode : {"ngram", "mtp"})
+        add([&](variation& how) { how.speculation = mode; });
     return all;
 }
 
@@ -249,6 +255,7 @@ variation combination(std::mt19937& random) {
     how.preempt = coin();
     how.resize = coin();
     how.tcp = coin();
+    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
     return how;
 }
 

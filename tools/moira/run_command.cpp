@@ -73,7 +73,7 @@ nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_stat
             {"itl_ms", {{"p50", percentile(outcome.itl_ms, 0.5)}, {"p99", percentile(outcome.itl_ms, 0.99)}}},
             {"overhead_us", {{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}}},
             {"experts", experts_json(statistics.experts)},
-            {"speculation", speculation_json(identity)},
+            {"speculation", speculation_json(identity, outcome.speculation)},
             {"plugins", identity.plugins},
             {"lossy", identity.lossy}};
 }

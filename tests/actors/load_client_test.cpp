@@ -13,7 +13,7 @@ namespace {
 struct served {
     explicit served(fake_runtime::options with = {}, const tcp_limits& limits = {}, std::vector<std::string> keys = {})
         : runtime(with) {
-        auto started = tcp_server::start("127.0.0.1:0", limits, std::move(keys), {}, runtime);
+        auto started = tcp_server::start("127.0.0.1:0", limits, line_sessions(std::move(keys), {}), runtime);
         REQUIRE(started);
         server = std::move(*started);
         runtime.serve(*server);

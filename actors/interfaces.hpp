@@ -42,6 +42,12 @@ using execution_stream_actor = caf::typed_actor<
     // Run this plan and tell the batcher.
     caf::reacts_to<run_step_atom, step_plan_ptr, batcher_actor>>;
 
+/// Learns how far the layer loop's predictions can be trusted. It listens: nobody waits for it, and what it does not get
+/// round to reading is overwritten by newer observations.
+using route_predictor_actor = caf::typed_actor<
+    // The ring holds new observations: learn from them and publish probabilities.
+    caf::reacts_to<observe_atom>>;
+
 /// Policy and statistics of the expert store; the store itself is a table with one lock, not a mailbox.
 using expert_cache_actor = caf::typed_actor<
     // Change the budget in bytes while running.

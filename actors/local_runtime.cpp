@@ -95,6 +95,7 @@ result<void> local_runtime::impl::start() {
     options.identity = identity;
     options.batch = batch_options_of(all, *room.model);
     options.tcp = tcp_limits_of(all);
+    options.prefetch = prefetch_policy_of(all, room.pool->size());
     options.own_thread = all.runtime.own_thread;
     options.log = log;
     if (!all.server.api_key_file.empty()) {

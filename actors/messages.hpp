@@ -62,6 +62,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, resize_atom, "resize")
     CAF_ADD_ATOM(moira, moira, preempt_atom, "preempt")
     CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
+    CAF_ADD_ATOM(moira, moira, observe_atom, "observe")
 
 CAF_END_TYPE_ID_BLOCK(moira)
 

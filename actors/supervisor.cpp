@@ -5,6 +5,7 @@
 #include "actors/execution_stream.hpp"
 #include "actors/expert_cache.hpp"
 #include "actors/intake.hpp"
+#include "actors/route_predictor.hpp"
 #include "actors/tcp_gateway.hpp"
 
 #include <vector>
@@ -22,7 +23,7 @@ public:
     /// Links tie the parts' lives together: when one ends with an error, all do. An orderly end of the supervisor ends
     /// them too, through the same links.
     void start(pointer self, const supervisor_options& options, const runtime_handles& parts,
-               const execution_stream_actor& stream) {
+               const execution_stream_actor& stream, const route_predictor_actor& predictor) {
         self_ = self;
         options_ = options;
         intake_ = parts.intake;
@@ -30,6 +31,8 @@ public:
         self->link_to(parts.batcher);
         self->link_to(parts.cache);
         self->link_to(stream);
+        if (predictor)
+            self->link_to(predictor);
     }
 
     caf::typed_response_promise<std::string> listen(const std::string& address) {
@@ -38,7 +41,7 @@ public:
         wanted.limits = options_.tcp;
         wanted.keys = options_.api_keys;
         wanted.identity = *options_.identity;
-        wanted.expert_statistics = [model = options_.model] { return model->experts().statistics(); };
+        wanted.expert_statistics = [model = options_.model] { return model->expert_statistics(); };
         auto gateway = spawn_tcp_gateway(self_->system(), intake_, std::move(wanted));
         self_->link_to(gateway);
         gateways_.push_back(gateway);
@@ -79,8 +82,9 @@ private:
 };
 
 supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const supervisor_options& options,
-                                           const runtime_handles& parts, const execution_stream_actor& stream) {
-    self->state.start(self, options, parts, stream);
+                                           const runtime_handles& parts, const execution_stream_actor& stream,
+                                           const route_predictor_actor& predictor) {
+    self->state.start(self, options, parts, stream, predictor);
     return {
         [self](listen_atom, const std::string& address) { return self->state.listen(address); },
         [self](drain_atom) { return self->state.drain(); },
@@ -103,15 +107,19 @@ batcher_actor_options batcher_options(const supervisor_options& options) {
 
 runtime_handles spawn_supervisor(caf::actor_system& system, const supervisor_options& options) {
     const auto run = [model = options.model](const step_plan& plan) { return model->run_step(plan); };
-    const auto stream = spawn_execution_stream(system, run, options.own_thread);
+    route_listener listener;
+    if (const auto& board = options.model->routes())
+        listener = {spawn_route_predictor(system, board), board};
+    const auto stream = spawn_execution_stream(system, run, options.own_thread, listener);
     runtime_handles parts;
     parts.batcher = spawn_batcher(system, batcher_options(options), stream);
     intake_options intake;
     intake.rules = options.rules;
     intake.open_max = static_cast<std::size_t>(options.batch.queue_max);
     parts.intake = spawn_intake(system, intake, parts.batcher);
-    parts.cache = spawn_expert_cache(system, options.model);
-    parts.supervisor = spawn_part<supervisor_actor, supervisor_state>(system, supervisor, options, parts, stream);
+    parts.cache = spawn_expert_cache(system, options.model, options.prefetch);
+    parts.supervisor = spawn_part<supervisor_actor, supervisor_state>(system, supervisor, options, parts, stream,
+                                                                     listener.predictor);
     return parts;
 }
 

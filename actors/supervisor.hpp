@@ -21,6 +21,7 @@ struct supervisor_options {
     batch_options batch;
     tcp_limits tcp;
     std::vector<std::string> api_keys;
+    prefetch_policy prefetch;
     bool own_thread = true;  ///< of the execution stream
     log_function log;
 };

@@ -109,7 +109,7 @@ public:
         auto all = std::make_shared<runtime_statistics>();
         all->identity = *options_.identity;
         all->batch = machine_->statistics();
-        all->experts = options_.model->experts().statistics();
+        all->experts = options_.model->expert_statistics();
         all->uptime_s = std::chrono::duration<double>(clock::now() - started_).count();
         all->compute_s = compute_s_;
         all->stall_s = stall_s_;

@@ -30,10 +30,18 @@ using step_listener_actor = caf::typed_actor<
     // The step in flight is done.
     caf::reacts_to<advance_atom, step_result_ptr>>;
 
+/// Learns how far the layer loop's predictions can be trusted. It listens: nobody waits for it, and what it does not get
+/// round to reading is overwritten by newer observations.
+using route_predictor_actor = caf::typed_actor<
+    // The ring holds new observations: learn from them and publish probabilities.
+    caf::reacts_to<observe_atom>>;
+
 /// Runs one step at a time on the device: forward pass, then sampling.
 using execution_stream_actor = caf::typed_actor<
     // Run this plan and tell the listener.
-    caf::reacts_to<run_step_atom, step_plan_ptr, step_listener_actor>>;
+    caf::reacts_to<run_step_atom, step_plan_ptr, step_listener_actor>,
+    // Tell this predictor of new observations from now on: the one before is gone.
+    caf::reacts_to<observe_atom, route_predictor_actor>>;
 
 /// Owns waiting and running sequences; turns them into steps and step results into text.
 using batcher_actor = caf::typed_actor<

@@ -99,6 +99,7 @@ result<void> local_runtime::impl::start() {
     options.identity = identity;
     options.batch = batch_options_of(all, *room.model);
     options.tcp = tcp_limits_of(all);
+    options.prefetch = prefetch_policy_of(all, room.pool->size());
     options.own_thread = all.runtime.own_thread;
     options.log = log;
     options.fault_injection = all.server.fault_injection;

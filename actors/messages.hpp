@@ -72,6 +72,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
     CAF_ADD_ATOM(moira, moira, http_atom, "http")
     CAF_ADD_ATOM(moira, moira, text_atom, "text")
+    CAF_ADD_ATOM(moira, moira, observe_atom, "observe")
 
 CAF_END_TYPE_ID_BLOCK(moira)
 

@@ -6,6 +6,51 @@ namespace moira {
 
 using nlohmann::ordered_json;
 
+namespace {
+
+/// Recall of one source at 1 .. top-k predictions.
+ordered_json source_json(const route_quality& quality, std::int32_t top_k) {
+    const auto k = static_cast<std::size_t>(top_k);
+    ordered_json recall_at = ordered_json::array();
+    for (std::size_t first = 1; first <= k; ++first)
+        recall_at.push_back(quality.recall_at(first));
+    return {{"rows", quality.rows}, {"recall", quality.recall_at(k)}, {"recall_at", std::move(recall_at)},
+            {"precision", quality.precision_at(k)}};
+}
+
+ordered_json prediction_json(const expert_store_statistics& experts) {
+    if (!experts.prediction)
+        return nullptr;
+    ordered_json value;
+    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
+        value[std::string(name_of(source))] = source_json(experts.prediction->of(source), experts.prediction->top_k);
+    value["observations_dropped"] = experts.prediction->dropped;
+    value["hints_given"] = experts.hints.given;
+    value["hints_refused"] = experts.hints.refused;
+    value["hints_cancelled"] = experts.hints.cancelled;
+    value["misses_covered"] =
+        experts.hints.misses == 0
+            ? ordered_json(nullptr)
+            : ordered_json(static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.misses));
+    value["prefetch_wasted"] = experts.prefetch_wasted;
+    value["prefetch_open"] = experts.prefetch_open;
+    return value;
+}
+
+ordered_json recall_json(const expert_store_statistics& experts) {
+    if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
+        return nullptr;
+    return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
+}
+
+ordered_json precision_json(const expert_store_statistics& experts) {
+    if (experts.hints.absent == 0)
+        return nullptr;
+    return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
+}
+
+} // namespace
+
 ordered_json experts_json(const expert_store_statistics& experts) {
     const auto acquired = experts.hits + experts.demand_loads;
     return {
@@ -19,8 +64,9 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
         {"stall_s", experts.stall_s},
-        {"recall", nullptr},
-        {"precision", nullptr},
+        {"recall", recall_json(experts)},
+        {"precision", precision_json(experts)},
+        {"prediction", prediction_json(experts)},
     };
 }
 

@@ -17,7 +17,18 @@ engine_options engine_options_of(const settings& all) {
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
     options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
+    options.predict_routes = all.experts.prefetch != "off";
+    options.measure_routes = all.experts.measure_prediction;
     return options;
+}
+
+prefetch_policy prefetch_policy_of(const settings& all, std::uint32_t compute_threads) {
+    prefetch_policy policy;
+    policy.mode = all.experts.prefetch == "auto"     ? prefetch_mode::automatic
+                  : all.experts.prefetch == "always" ? prefetch_mode::always
+                                                     : prefetch_mode::off;
+    policy.idle_core = read_device_facts().cpu_cores > compute_threads;
+    return policy;
 }
 
 batch_options batch_options_of(const settings& all, const engine& model) {

@@ -24,6 +24,9 @@ batch_options batch_options_of(const settings& all, const engine& model);
 sampling_parameters sampling_of(const settings& all);
 tcp_limits tcp_limits_of(const settings& all);
 
+/// `compute_threads`: of the pool; a processor beyond them is the loaders' own.
+prefetch_policy prefetch_policy_of(const settings& all, std::uint32_t compute_threads);
+
 /// Where a runtime finds its files, and who wants to hear of it.
 struct runtime_surroundings {
     std::filesystem::path model;                        ///< folder of the checkpoint

@@ -7,6 +7,7 @@
 #include "actors/gateway.hpp"
 #include "actors/intake.hpp"
 #include "actors/restart_policy.hpp"
+#include "actors/route_predictor.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -34,6 +35,7 @@ public:
         options_ = options;
         self->set_down_handler([this](const caf::down_msg& gone) { part_ended(gone); });
         self->set_exit_handler([this](const caf::exit_msg& message) { end_all(message.reason); });
+        start_predictor();
         start_stream();
         start_front();
         start_cache();
@@ -101,6 +103,8 @@ public:
             end_now(stream_, caf::exit_reason::kill);
         else if (part == "expert_cache")
             end_now(cache_, caf::exit_reason::kill);
+        else if (part == "route_predictor" && predictor_)
+            end_now(predictor_, caf::exit_reason::kill);
         else if (part == "supervisor")
             end_now(supervisor_actor{self_}, caf::exit_reason::unhandled_exception);  // kill would spare the parts
         else
@@ -126,9 +130,17 @@ private:
 
     // ---- starting parts ----
 
+    /// Only where the engine predicts.
+    void start_predictor() {
+        if (const auto& board = options_.model->routes()) {
+            predictor_ = spawn_route_predictor(self_->system(), board);
+            self_->monitor(predictor_);
+        }
+    }
+
     void start_stream() {
         const auto run = [model = options_.model](const step_plan& plan) { return model->run_step(plan); };
-        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread);
+        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {predictor_, options_.model->routes()});
         self_->monitor(stream_);
     }
 
@@ -153,7 +165,7 @@ private:
     }
 
     void start_cache() {
-        cache_ = spawn_expert_cache(self_->system(), options_.model);
+        cache_ = spawn_expert_cache(self_->system(), options_.model, options_.prefetch);
         self_->monitor(cache_);
     }
 
@@ -163,7 +175,7 @@ private:
         wanted.limits = options_.tcp;
         wanted.keys = options_.api_keys;
         wanted.identity = *options_.identity;
-        wanted.expert_statistics = [model = options_.model] { return model->experts().statistics(); };
+        wanted.expert_statistics = [model = options_.model] { return model->expert_statistics(); };
         if (options_.fault_injection)
             wanted.inject_fault = [address = caf::actor_cast<caf::actor_addr>(supervisor_actor{self_})](const std::string& part) {
                 if (const auto supervisor = caf::actor_cast<supervisor_actor>(address))
@@ -184,6 +196,8 @@ private:
             restart("intake", gone.reason, [this] { restart_front(); });
         else if (is(batcher_))
             restart("batcher", gone.reason, [this] { restart_front(); });
+        else if (is(predictor_))
+            restart("route_predictor", gone.reason, [this] { restart_predictor(); });
         else if (is(cache_))
             restart("expert_cache", gone.reason, [this] { start_cache(); });
         else if (const auto gateway = std::find_if(gateways_.begin(), gateways_.end(),
@@ -207,6 +221,11 @@ private:
     void restart_stream() {
         start_stream();
         self_->send(batcher_, stream_atom{}, stream_);
+    }
+
+    void restart_predictor() {
+        start_predictor();
+        self_->send(stream_, observe_atom{}, predictor_);
     }
 
     void restart_front() {
@@ -236,6 +255,8 @@ private:
         end_now(intake_, caf::exit_reason::user_shutdown);
         end_now(batcher_, caf::exit_reason::user_shutdown);
         end_now(cache_, caf::exit_reason::user_shutdown);
+        if (predictor_)
+            end_now(predictor_, caf::exit_reason::user_shutdown);
         end_now(stream_, caf::exit_reason::user_shutdown);
         self_->quit(reason);
     }
@@ -271,6 +292,7 @@ private:
     batcher_actor batcher_;
     intake_actor intake_;
     expert_cache_actor cache_;
+    route_predictor_actor predictor_;
     std::vector<gateway_part> gateways_;
     std::vector<supervised_sink_actor> sinks_;
 };

@@ -22,6 +22,7 @@ struct supervisor_options {
     batch_options batch;
     tcp_limits tcp;
     std::vector<std::string> api_keys;
+    prefetch_policy prefetch;                ///< what becomes of hints
     std::chrono::seconds step_timeout{300};  ///< a step that computes longer hangs
     bool own_thread = true;                  ///< of the execution stream
     bool fault_injection = false;            ///< clients of gateways may end parts

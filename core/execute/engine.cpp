@@ -4,6 +4,7 @@
 #include "core/execute/layer_loop.hpp"
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
+#include "core/execute/route_probe.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -64,6 +65,7 @@ struct engine::impl {
     result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
     result<void> carry_states(std::span<const std::size_t> stayed);
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);
+    result<void> create_probe(const op_provider& memory);
 
     checkpoint model;
     const op_selector& selector;
@@ -78,6 +80,8 @@ struct engine::impl {
     std::unique_ptr<expert_store> store;
     kv_cache cache;
     step_arena arena;
+    std::shared_ptr<route_board> routes;
+    std::unique_ptr<route_probe> probe;
     double load_s = 0;
 };
 
@@ -123,6 +127,20 @@ result<void> engine::impl::create_staging(const op_provider& memory) {
     return {};
 }
 
+result<void> engine::impl::create_probe(const op_provider& memory) {
+    if (!options.predict_routes && !options.measure_routes)
+        return {};
+    // Two of the largest steps that are predicted, so that a predictor may be one step late.
+    const auto& shape = model.shape();
+    routes = std::make_shared<route_board>(shape.layers, std::min(shape.moe.top_k, static_cast<std::int32_t>(route_ids_max)),
+                                           2 * static_cast<std::size_t>(route_rows_max) * static_cast<std::size_t>(shape.moe_layers()));
+    auto made = route_probe::create(shape, limits, memory, routes, options.measure_routes);
+    if (!made)
+        return tl::unexpected(made.error());
+    probe = std::move(*made);
+    return {};
+}
+
 result<void> engine::impl::load(load_progress progress) {
     const auto begin = std::chrono::steady_clock::now();
     const auto& memory = selector.memory_provider();
@@ -150,6 +168,8 @@ result<void> engine::impl::load(load_progress progress) {
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
     if (auto done = create_staging(memory); !done)
+        return done;
+    if (auto done = create_probe(memory); !done)
         return done;
     load_s = seconds_since(begin);
     return {};
@@ -258,7 +278,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     };
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
-        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue};
+        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get()};
+        if (impl_->probe)
+            impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
     }
     if (!done) {
@@ -308,6 +330,15 @@ const model_shape& engine::shape() const noexcept { return impl_->model.shape();
 const checkpoint& engine::model() const noexcept { return impl_->model; }
 const execution_limits& engine::limits() const noexcept { return impl_->limits; }
 expert_store& engine::experts() noexcept { return *impl_->store; }
+const std::shared_ptr<route_board>& engine::routes() const noexcept { return impl_->routes; }
+
+expert_store_statistics engine::expert_statistics() const {
+    auto shown = impl_->store->statistics();
+    if (impl_->routes)
+        shown.prediction = impl_->routes->report();
+    return shown;
+}
+
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }

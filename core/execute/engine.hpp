@@ -7,6 +7,7 @@
 #include "core/execute/weight_loader.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/model/checkpoint.hpp"
+#include "core/route/route_board.hpp"
 
 #include <cstdint>
 #include <map>
@@ -29,6 +30,8 @@ struct engine_options {
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = 2;
     bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
+    bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
+    bool measure_routes = false;  ///< all predictors in every step and not only now and then; implies predict_routes
 };
 
 /// A loaded model on one device: weights, KV bytes, step arena and expert store. Outlives the actor that runs steps.
@@ -57,6 +60,8 @@ public:
     const checkpoint& model() const noexcept;
     const execution_limits& limits() const noexcept;
     expert_store& experts() noexcept;
+    expert_store_statistics expert_statistics() const;              ///< with those of predictors; any thread
+    const std::shared_ptr<route_board>& routes() const noexcept;    ///< null: nobody predicts
     std::uint64_t slab_bytes() const noexcept;
     std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
     std::uint64_t dense_bytes() const noexcept;

@@ -1,6 +1,7 @@
 #include "core/execute/layer_loop.hpp"
 
 #include "core/execute/expert_block.hpp"
+#include "core/execute/route_probe.hpp"
 
 #include <algorithm>
 
@@ -89,12 +90,18 @@ result<void> forward(const step_context& step, kv_cache& cache, expert_store& st
         if (observer)
             if (auto done = show_hidden(step, layer.index, step.arena.x.as<float>(), *observer); !done)
                 return done;
+        if (step.probe)
+            if (auto done = step.probe->before_attention(step, layer); !done)
+                return done;
         auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
         if (auto done = run_attention(step, layer, kv_pool); !done)
             return done;
+        if (step.probe)
+            if (auto done = step.probe->after_attention(step, layer); !done)
+                return done;
         auto done = std::holds_alternative<moe_layer>(layer.feed_forward)
                         ? run_experts(step, layer, store, observer, stall_s)
-                        : run_dense(step, layer);
+                        : run_dense(step, layer, store);
         if (!done)
             return done;
     }

@@ -38,6 +38,7 @@ execution_stream_actor spawn_held_stream(caf::actor_system& system, const std::s
                 steps->plans.push_back(plan);
                 ++steps->handed_out;
             },
+            [](observe_atom, const route_predictor_actor&) {},
         };
     });
 }

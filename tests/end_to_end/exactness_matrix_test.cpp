@@ -26,6 +26,7 @@ struct variation {
     bool resize = false;
     bool tcp = false;
     std::string speculation = "off";
+    std::string prefetch = "off";
 
     std::string name() const {
         const char* const orders[] = {"alone", "batch of 8", "mid-flight"};
@@ -33,7 +34,7 @@ struct variation {
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
                (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
-               ", speculation " + speculation;
+               ", speculation " + speculation + ", prefetch " + prefetch;
     }
 };
 
@@ -76,9 +77,11 @@ std::unique_ptr<local_runtime> start(const variation& how, const std::string& pl
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
     all.speculation.mode = how.speculation;
+    all.experts.prefetch = how.prefetch;
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
-    auto started = local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
+    auto started =
+        local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
     REQUIRE_MESSAGE(started, started.error().message);
     return std::move(*started);
 }
@@ -204,10 +207,26 @@ private:
             CHECK(counters->experts.evictions > 0);
         CHECK((counters->batch.preemptions > 0) == how.preempt);
         CHECK((counters->batch.speculation.drafted > 0) == (how.speculation != "off"));
+        check_prefetched(how, counters->experts);
         if (!how.prefix_reuse)
             CHECK(cached_tokens == 0);
         else if (how.order == arrival::alone)
             CHECK(cached_tokens > 0);
+    }
+
+    static void check_prefetched(const variation& how, const expert_store_statistics& experts) {
+        CHECK(experts.prediction.has_value() == (how.prefetch != "off"));
+        CHECK(experts.prefetch_loads == experts.prefetch_useful + experts.prefetch_wasted + experts.prefetch_open);
+        if (how.prefetch == "off")
+            CHECK(experts.prefetch_loads == 0);
+        // One sequence alone leaves room for predictions; the floor and less, or many sequences together, need not.
+        if (how.prefetch == "always" && how.slots == 0 && !how.resize && how.order == arrival::alone)
+            CHECK(experts.prefetch_loads > 0);
+        if (!experts.prediction)
+            return;
+        const auto& control = experts.prediction->of(route_source::control);
+        CHECK(control.rows > 0);
+        CHECK(control.recall_at(static_cast<std::size_t>(experts.prediction->top_k)) == 1.0);
     }
 
     std::string plugin_, numerics_;
@@ -238,6 +257,17 @@ std::vector<variation> single_factors() {
     add([](variation& how) { how.tcp = true; });
     for (const char* const mode : {"ngram", "mtp"})
         add([&](variation& how) { how.speculation = mode; });
+    for (const char* const prefetch : {"auto", "always"})
+        for (const double share : {1.0, 0.5, 0.25})
+            add([&](variation& how) {
+                how.prefetch = prefetch;
+                how.share = share;
+            });
+    for (const auto slots : {slots_floor, slots_min})
+        add([&](variation& how) {
+            how.prefetch = "always";
+            how.slots = slots;
+        });
     return all;
 }
 
@@ -256,6 +286,7 @@ variation combination(std::mt19937& random) {
     how.resize = coin();
     how.tcp = coin();
     how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
+    how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
     return how;
 }
 

@@ -147,7 +147,7 @@ TEST_CASE("half a request and then silence is 408, silence alone just ends") {
     tcp_limits limits;
     limits.line_timeout = 50ms;
     limits.idle_timeout = 200ms;
-    for (const std::string begun :
+    for (const std::string& begun :
          {std::string("GET /hea"),
           std::string("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")}) {
         served s(limits);

@@ -217,7 +217,7 @@ class Impatient(unittest.TestCase):
                 connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
                 self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 408 "))
 
-    def test_too_many_connections_and_a_full_queue(self):
+    def test_too_many_connections(self):
         with start("server.max_connections=1") as server:
             with socket.create_connection(server.http_address, timeout=ANSWER_S) as first:
                 first.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -232,6 +232,7 @@ class Impatient(unittest.TestCase):
             response = connection.getresponse()
             server.terminate()
             events = Reply(response).events()
+            connection.close()
             self.assertEqual(events[-1]["choices"][0]["finish_reason"], "length")
             self.assertEqual(server.wait(), 0, server.errors())
 

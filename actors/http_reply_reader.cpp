@@ -108,7 +108,10 @@ void http_reply_reader::take_head(std::string_view& bytes) {
     const auto end = line_.find("\r\n\r\n", seen);
     if (end == std::string::npos) {
         bytes.remove_prefix(line_.size() - before);
-        if (line_.size() > load_head_bytes_max)
+        // A peer that speaks something else would be waited for until it is silent for too long.
+        constexpr std::string_view beginning = "HTTP/1.";
+        const bool foreign = !line_.starts_with(beginning.substr(0, std::min(line_.size(), beginning.size())));
+        if (foreign || line_.size() > load_head_bytes_max)
             part_ = part::broken;
         return;
     }

@@ -224,7 +224,11 @@ TEST_CASE("HTTP: what is no answer is refused and not waited for") {
         CAPTURE(wrong);
         CHECK(asked_http(wrong, 1).reason == "invalid_answer");
     }
-    CHECK(asked_http(std::string(load_head_bytes_max + 1, 'x'), 1'000).reason == "invalid_answer");
+    CHECK(asked_http("HTTP/1.1 " + std::string(load_head_bytes_max, 'x'), 1'000).reason == "invalid_answer");
+    const auto protocol = make_http_load_protocol(http_options());
+    protocol->ask({});
+    CHECK(protocol->receive("HTT").state == outcome::open);
+    CHECK(protocol->receive("X").state == outcome::failed);
     CHECK(asked_http("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(2'000, '0')).reason ==
           "invalid_answer");
 }

@@ -44,8 +44,7 @@ class Lines(unittest.TestCase):
         self.assertGreater(report["ttft_ms"]["p50"], 0)
         self.assertAlmostEqual(report["tok_s"], report["tokens"] / report["elapsed_s"])
         after = self.server.statistics()
-        self.assertEqual(after["prompt_tokens"] - before["prompt_tokens"] +
-                         after["cached_tokens"] - before["cached_tokens"], 12 * 20)
+        self.assertEqual(after["prompt_tokens"] - before["prompt_tokens"], 12 * 20)
 
     def test_a_recorded_workload_is_replayed_and_cut_to_the_context(self):
         code, report, err = load(self.target, "--clients", "8", "--workload", TRACE, "--requests", "10", "--speedup", "50",
@@ -92,7 +91,7 @@ class Lines(unittest.TestCase):
         self.assertEqual(load("127.0.0.1:1")[0], 2)
         self.assertEqual(load("tcp://127.0.0.1:1")[0], 1)
         self.assertEqual(load(self.target, "--clients", "0")[0], 2)
-        self.assertEqual(load(self.target, "--workload", os.devnull)[0], 2)
+        self.assertEqual(load(self.target, "--workload", __file__)[0], 2)
         self.assertEqual(load(self.target, "--workload", "/no/such.csv")[0], 2)
         # The line server answers HTTP with an error line: no answer that HTTP knows.
         self.assertEqual(load(self.target.replace("tcp:", "http:"))[0], 1)

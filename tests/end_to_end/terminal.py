@@ -64,11 +64,20 @@ class Terminal:
         """Reads until `wanted` appears after what earlier calls waited for; returns what came before it."""
         deadline = time.monotonic() + seconds
         while (place := self.text().find(wanted, self._read_to)) < 0:
-            if time.monotonic() > deadline or not self._more(1.0) and self._child.poll() is not None:
+            open_end = self._more(1.0) or self._child.poll() is None
+            if time.monotonic() > deadline or not open_end:
                 raise AssertionError(f"{wanted!r} was not shown; all: {self.text()!r}")
         before = self.text()[self._read_to:place]
         self._read_to = place + len(wanted)
         return before
+
+    def wait_for_any(self, seconds=ANSWER_S):
+        """Reads until something visible follows what earlier calls waited for."""
+        deadline = time.monotonic() + seconds
+        while not self.text()[self._read_to:].strip():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"nothing more was shown; all: {self.text()!r}")
+            self._more(0.1)
 
     def exit_code(self, seconds=ANSWER_S):
         deadline = time.monotonic() + seconds

@@ -100,8 +100,7 @@ class Chat(unittest.TestCase):
             terminal.wait_for(">>> ")
             terminal.type("Repeat: one two three\n")
             terminal.wait_for("three\n")
-            while not terminal.text().split("three\n")[-1].strip():
-                terminal._more(0.1)
+            terminal.wait_for_any()
             terminal.press_ctrl_c()
             terminal.wait_for("stopped; what was said is kept")
             terminal.wait_for(">>> ")

@@ -434,6 +434,7 @@ std::vector<sequence_output> batcher::advance(const step_result& outcome, time_p
         self.in_flight = false;
         if (self.rows_decoding > 0 && !outcome.failure)
             self.drafts.note_step(self.rows_decoding, outcome.compute_s);
+        self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
         for (flying_chunk& chunk : landed)
             self.settle(chunk, outcome, now, outputs);

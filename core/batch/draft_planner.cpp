@@ -37,12 +37,12 @@ std::optional<std::int32_t> draft_planner::offer_max(sequence& owner, std::int32
     room next = left;
     next.rows_free = options_.draft_max;
     const auto length_max = static_cast<std::int32_t>(length_max_of(owner, options_.draft_max, next));
-    // Each drafted token is a pass of the module: one that will hardly be accepted does not pay.
-    constexpr double chance_min = 0.125;
+    // The first one comes with the pass that the module needs anyway; each further one is a pass of its own.
+    const double chance_min = control_.chance_min(rows_, tokens_);
     std::int32_t length = std::min(length_max, 1);
-    for (double chance = owner.drafting.accepted.probability(); length > 0 && length < length_max; ++length)
-        if (chance *= owner.drafting.accepted.probability(); chance < chance_min)
-            break;
+    double chance = owner.drafting.accepted.probability();
+    while (length > 0 && length < length_max && (chance *= owner.drafting.accepted.probability()) >= chance_min)
+        ++length;
     pages.grow_unused(owner.pages, owner.computed() + rows + static_cast<std::int64_t>(drafted) + length - 1);
     return length;
 }
@@ -51,24 +51,24 @@ std::vector<std::vector<token_id>> draft_planner::plan(std::span<const std::uniq
                                                        std::span<const std::int32_t> rows, const room& left,
                                                        kv_pages& pages) {
     std::vector<std::vector<token_id>> drafts(running.size());
-    if (!on() || left.rows_free <= 0)
+    if (!on())
         return drafts;
-    std::int32_t rows_all = 0, tokens = 0;
+    rows_ = tokens_ = 0;
     std::vector<std::size_t> owners;
     std::vector<draft_candidate> candidates;
     for (std::size_t i = 0; i < running.size(); ++i) {
         sequence& owner = *running[i];
-        rows_all += rows[i];
+        rows_ += rows[i];
         if (rows[i] != owner.uncomputed())
             continue;
-        ++tokens;
+        ++tokens_;
         if (rows[i] != 1)
             continue;
         drafts[i] = propose(owner, length_max_of(owner, options_.draft_max, left));
         owners.push_back(i);
         candidates.push_back({drafts[i].size(), owner.drafting.accepted.probability()});
     }
-    const auto lengths = control_.choose(candidates, rows_all, tokens, left.rows_free);
+    const auto lengths = control_.choose(candidates, rows_, tokens_, left.rows_free);
     for (std::size_t i = 0; i < owners.size(); ++i) {
         auto& draft = drafts[owners[i]];
         auto& owner = *running[owners[i]];

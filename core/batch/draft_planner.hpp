@@ -49,11 +49,15 @@ public:
     /// A step of decoding rows only took `cost`.
     void note_step(std::int32_t rows, double cost) noexcept { control_.note_step(rows, cost); }
 
+    /// One more token drafted by the model took `cost`.
+    void note_draft(double cost) noexcept { control_.note_draft(cost); }
+
 private:
     std::vector<token_id> propose(sequence& owner, std::size_t length_max) const;
 
     speculation_options options_;
     draft_control control_;
+    std::int32_t rows_ = 0, tokens_ = 0; ///< of the step planned last, without drafts
 };
 
 } // namespace moira

@@ -69,6 +69,7 @@ struct step_result {
     std::optional<error> failure;
     double compute_s = 0;  ///< inside the forward pass and sampling
     double stall_s = 0;    ///< of that: waiting for experts
+    double draft_pass_s = 0;  ///< of one more token drafted by the model for all sequences that wanted it; 0: none was
 };
 
 }  // namespace moira

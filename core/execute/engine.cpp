@@ -235,9 +235,14 @@ result<void> engine::impl::offer_drafts(const step_plan& plan, step_result& outc
     std::vector<std::size_t> stayed;
     auto pass = first_mtp_pass(plan, outcome.samples, drafting);
     const auto draft = [&](std::size_t index, std::span<const float> logits) { draft_token(drafting[index], logits); };
-    while (true) {
+    std::chrono::steady_clock::time_point begin{};
+    for (int more = 0;; ++more) {
+        if (more == 1)
+            begin = std::chrono::steady_clock::now();
         if (auto done = run_mtp_pass(pass, draft, outcome.stall_s); !done)
             return done;
+        if (more > 0)
+            outcome.draft_pass_s = seconds_since(begin) / more;
         // Sequences that leave keep what they have.
         std::vector<offered_draft> offers;
         for (const auto& each : drafting)

@@ -58,6 +58,18 @@ double step_cost::of(std::int32_t rows) const noexcept {
     return std::max(cost_ + slope_ * (rows - rows_), cost_ / 8);
 }
 
+void draft_control::note_draft(double cost) noexcept {
+    if (cost > 0 && std::isfinite(cost))
+        draft_cost_ = draft_cost_ == 0 ? cost : draft_cost_ + (cost - draft_cost_) / steps_remembered;
+}
+
+double draft_control::chance_min(std::int32_t rows, std::int32_t tokens) const noexcept {
+    const double step = cost_.of(rows);
+    // Below this nothing is worth a try, however cheap.
+    constexpr double least = 0.05;
+    return step > 0 ? std::max(least, (cost_.per_row() * tokens + draft_cost_) / step) : least;
+}
+
 std::vector<std::size_t> draft_control::choose(std::span<const draft_candidate> candidates, std::int32_t rows,
                                                std::int32_t tokens, std::int32_t rows_free) {
     std::vector<std::size_t> lengths(candidates.size(), 0);

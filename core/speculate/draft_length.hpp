@@ -57,12 +57,21 @@ public:
     /// A decoding step of so many rows, drafted ones included, took `cost`.
     void note_step(std::int32_t rows, double cost) noexcept { cost_.note(rows, cost); }
 
+    /// One more token drafted by the model, for all sequences together, took `cost`; in the unit of note_step.
+    void note_draft(double cost) noexcept;
+
+    /// The least chance at which a token is worth drafting by the model, when each of `tokens` sampling sequences of a
+    /// step of `rows` rows does so: its row in the next step and its part of the drafting pass against what a step
+    /// costs now.
+    double chance_min(std::int32_t rows, std::int32_t tokens) const noexcept;
+
     /// `rows`: of the step without drafts; `tokens`: sampled by it without drafts; `rows_free`: drafted rows that fit.
     std::vector<std::size_t> choose(std::span<const draft_candidate> candidates, std::int32_t rows, std::int32_t tokens,
                                     std::int32_t rows_free);
 
 private:
     step_cost cost_;
+    double draft_cost_ = 0; ///< of a drafting pass lately
     std::int32_t idle_steps_ = 0;
 };
 

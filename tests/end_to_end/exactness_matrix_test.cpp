@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
+#include <map>
 #include <random>
 
 using namespace moira;
@@ -55,7 +56,7 @@ std::vector<token_id> scrambled_ids(std::size_t count, std::uint32_t seed) {
 std::vector<generation_input> requests() {
     std::vector<generation_input> prompts(4);
     prompts[0].ids = scrambled_ids(5, 1);
-    prompts[1].prompt = "Once upon a time there was a small house at the edge of a forest. In the house lived";
+    prompts[1].prompt = "Tom had a red ball. Tom liked his red ball. Tom had a red ball. Tom liked his red";
     prompts[2].ids = scrambled_ids(83, 2);
     prompts[3].ids = scrambled_ids(200, 3);
     std::vector<generation_input> all;
@@ -194,9 +195,18 @@ public:
 
     std::size_t checked() const noexcept { return checked_; }
 
+    /// One runtime may draft nothing where that does not pay; all together must have.
+    void check_drafted() {
+        for (const char* const mode : {"ngram", "mtp"}) {
+            INFO(mode);
+            CHECK(drafted_[mode] > 0);
+        }
+        CHECK(accepted_["ngram"] + accepted_["mtp"] > 0);
+    }
+
 private:
     /// A variation that did not happen would prove nothing.
-    static void check_disturbed(const variation& how, local_runtime& runtime, std::int32_t cached_tokens) {
+    void check_disturbed(const variation& how, local_runtime& runtime, std::int32_t cached_tokens) {
         const auto counters = runtime.statistics();
         REQUIRE(counters);
         if (how.slots > 0 && !how.resize)
@@ -206,7 +216,11 @@ private:
         if (how.share < 1.0 && how.slots == 0 && !how.resize)
             CHECK(counters->experts.evictions > 0);
         CHECK((counters->batch.preemptions > 0) == how.preempt);
-        CHECK((counters->batch.speculation.drafted > 0) == (how.speculation != "off"));
+        const auto& speculation = counters->batch.speculation;
+        if (how.speculation == "off")
+            CHECK(speculation.drafted == 0);
+        drafted_[how.speculation] += speculation.drafted;
+        accepted_[how.speculation] += speculation.accepted;
         check_prefetched(how, counters->experts);
         if (!how.prefix_reuse)
             CHECK(cached_tokens == 0);
@@ -232,6 +246,7 @@ private:
     std::string plugin_, numerics_;
     std::vector<matrix_outcome> expected_;
     std::uint64_t slot_bytes_ = 0;
+    std::map<std::string, std::uint64_t> drafted_, accepted_;
     std::size_t checked_ = 0;
 };
 
@@ -329,6 +344,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
         matrix all(plugin);
         for (const auto& how : single_factors())
             all.check(how);
+        all.check_drafted();
         watch.report(plugin.c_str(), all.checked());
     }
 }
@@ -340,5 +356,7 @@ TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on t
     const auto wanted = combinations_wanted();
     while (all.checked() < wanted)
         all.check(combination(random));
+    if (wanted >= 20) // fewer need not have met every mode
+        all.check_drafted();
     watch.report("combinations", all.checked());
 }

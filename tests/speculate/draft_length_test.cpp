@@ -110,6 +110,23 @@ TEST_CASE("an estimate follows what happens and stays a probability") {
     CHECK(estimate.probability() <= 1);
 }
 
+TEST_CASE("a token that the model drafts must be worth its row and its pass") {
+    draft_control unknown;
+    CHECK(unknown.chance_min(1, 1) < 0.1);
+    auto control = measured(1, 0.1);
+    const double without = control.chance_min(2, 2);
+    CHECK(without == doctest::Approx(0.2 / 1.2).epsilon(0.01));
+    for (const double nonsense : {0.0, -1.0, std::nan(""), HUGE_VAL})
+        control.note_draft(nonsense);
+    CHECK(control.chance_min(2, 2) == without);
+    control.note_draft(0.6);
+    CHECK(control.chance_min(2, 2) == doctest::Approx(0.8 / 1.2).epsilon(0.01));
+    CHECK(control.chance_min(1, 1) < control.chance_min(2, 2));
+    for (int i = 0; i < 1'000; ++i)
+        control.note_draft(100);
+    CHECK(control.chance_min(2, 2) > 1); // never
+}
+
 TEST_CASE("costs that make no sense are not measured") {
     step_cost cost;
     for (const double nonsense : {0.0, -1.0, std::nan(""), HUGE_VAL})

@@ -17,15 +17,10 @@ route_observation right_observation() {
     return seen;
 }
 
-batcher_actor spawn_deaf_batcher(caf::actor_system& system) {
-    return system.spawn([](batcher_actor::pointer) -> batcher_actor::behavior_type {
+step_listener_actor spawn_deaf_listener(caf::actor_system& system) {
+    return system.spawn([](step_listener_actor::pointer) -> step_listener_actor::behavior_type {
         return {
-            [](admit_atom, const admitted_request_ptr&) {},
-            [](cancel_atom, std::uint64_t, const sink_actor&) {},
             [](advance_atom, const step_result_ptr&) {},
-            [](preempt_atom, std::int32_t) {},
-            [](drain_atom) { return true; },
-            [](stats_atom) { return runtime_statistics_ptr(); },
         };
     });
 }
@@ -37,7 +32,7 @@ TEST_CASE(
     actor_world world;
     const auto board = std::make_shared<route_board>(2, 1, 64);
     auto predictor = spawn_route_predictor(world.system(), board);
-    auto batcher = spawn_deaf_batcher(world.system());
+    auto batcher = spawn_deaf_listener(world.system());
     world.settle();
     const auto run = [&](const step_plan& plan) {
         for (int row = 0; row < 10; ++row)

@@ -37,6 +37,16 @@ result<std::string> read_bounded(const std::filesystem::path& file) {
     return text;
 }
 
+bool equal_in_constant_time(std::string_view secret, std::string_view guess) noexcept {
+    unsigned difference = secret.size() == guess.size() ? 0 : 1;
+    for (std::size_t i = 0; i < guess.size(); ++i) {
+        const auto other = secret.empty() ? '\0' : secret[i % secret.size()];
+        difference |= static_cast<unsigned char>(other) ^ static_cast<unsigned char>(guess[i]);
+    }
+    volatile unsigned answer = difference;
+    return answer == 0;
+}
+
 } // namespace
 
 result<std::vector<std::string>> load_api_keys(const std::filesystem::path& file) {
@@ -64,6 +74,13 @@ result<std::vector<std::string>> load_api_keys(const std::filesystem::path& file
         return fail(errc::invalid_config,
                     file.string() + ": holds no key; add one a line, or unset server.api_key_file to let everybody in");
     return keys;
+}
+
+bool knows_key(std::span<const std::string> keys, std::string_view guess) noexcept {
+    bool known = false;
+    for (const auto& each : keys)
+        known |= equal_in_constant_time(each, guess);
+    return known;
 }
 
 } // namespace moira

@@ -3,6 +3,7 @@
 #include "actors/caf_edition.hpp"
 #include "core/batch/step_clock.hpp"
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -31,6 +32,10 @@ public:
     }
 
     void admit(const admitted_request_ptr& request) {
+        if (hangs_) {
+            tell(request->sink, refused(request->tag, hang_error()));
+            return;
+        }
         const auto id = request->request->id;
         if (ids_.contains(key_of(request->sink, request->tag))) {
             tell(request->sink, refused(request->tag, {errc::duplicate_id, "a request with this number is still running"}));
@@ -55,6 +60,7 @@ public:
 
     void advance(const step_result_ptr& outcome) {
         const auto now = clock::now();
+        hangs_ = false;
         clock_.step_received(now, outcome->compute_s, follows_);
         compute_s_ += outcome->compute_s;
         stall_s_ += outcome->stall_s;
@@ -63,6 +69,30 @@ public:
         follows_ = next_step();
         deliver(std::move(outputs));
         answer_drain();
+    }
+
+    /// The stream before ended between two steps, or its step is lost: every running sequence is recomputed from its
+    /// prompt and the tokens that were emitted; clients see a pause.
+    void use_stream(const execution_stream_actor& stream) {
+        stream_ = stream;
+        hangs_ = false;
+        machine_->preempt(std::numeric_limits<std::int32_t>::max());
+        step_result lost;
+        lost.number = step_number_;
+        lost.failure = error{errc::restarted, "the execution stream was lost"};
+        deliver(machine_->advance(lost, clock::now()));
+        follows_ = false;
+        next_step();
+        answer_drain();
+    }
+
+    /// A step that exceeds its time is not waited for: its requests, and all others, end with an error. The device is
+    /// free again when the step returns after all.
+    void watch() {
+        if (hangs_ || machine_->idle() || clock::now() - step_begun_ < options_.step_timeout)
+            return;
+        hangs_ = true;
+        deliver(machine_->fail_all(hang_error(), clock::now()));
     }
 
     void preempt(std::int32_t count) { machine_->preempt(count); }
@@ -79,13 +109,16 @@ public:
         auto all = std::make_shared<runtime_statistics>();
         all->identity = *options_.identity;
         all->batch = machine_->statistics();
-        all->experts = options_.model->experts().statistics();
+        all->experts = options_.model->expert_statistics();
         all->uptime_s = std::chrono::duration<double>(clock::now() - started_).count();
         all->compute_s = compute_s_;
         all->stall_s = stall_s_;
         all->overhead_us_p50 = clock_.overhead_us(0.5);
         all->overhead_us_p99 = clock_.overhead_us(0.99);
         all->draining = draining_;
+        all->step_hangs = hangs_;
+        if (options_.restarts)
+            all->restarts = options_.restarts->counts();
         return all;
     }
 
@@ -98,12 +131,19 @@ private:
 
     static caller_key key_of(const sink_actor& sink, std::uint64_t tag) { return {sink.id(), tag}; }
 
+    error hang_error() const {
+        return {errc::device_error, "a step has been computing for more than " + std::to_string(options_.step_timeout.count()) +
+                                        " s: the device hangs"};
+    }
+
     /// Hands the next plan to the stream; false when there is none.
     bool next_step() {
         auto plan = machine_->next_plan(clock::now());
         if (!plan)
             return false;
-        self_->send(stream_, run_step_atom{}, std::move(plan), batcher_actor{self_});
+        step_number_ = plan->number;
+        step_begun_ = clock::now();
+        self_->send(stream_, run_step_atom{}, std::move(plan), step_listener_actor{batcher_actor{self_}});
         return true;
     }
 
@@ -175,6 +215,9 @@ private:
     std::vector<caf::typed_response_promise<bool>> drained_;
     step_clock clock_;
     bool follows_ = false;
+    bool hangs_ = false;
+    std::uint64_t step_number_ = 0;
+    clock::time_point step_begun_{};
     bool draining_ = false;  ///< intake asks once it takes nothing new, for good
     clock::time_point started_{};
     double compute_s_ = 0, stall_s_ = 0;
@@ -187,6 +230,8 @@ batcher_actor::behavior_type run_batcher(batcher_state::pointer self, const batc
         [self](admit_atom, const admitted_request_ptr& request) { self->state.admit(request); },
         [self](cancel_atom, std::uint64_t tag, const sink_actor& sink) { self->state.cancel(tag, sink); },
         [self](advance_atom, const step_result_ptr& outcome) { self->state.advance(outcome); },
+        [self](stream_atom, const execution_stream_actor& fresh) { self->state.use_stream(fresh); },
+        [self](watch_atom) { self->state.watch(); },
         [self](preempt_atom, std::int32_t count) { self->state.preempt(count); },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },

@@ -1,9 +1,11 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/restart_policy.hpp"
 #include "core/batch/batcher.hpp"
 #include "core/execute/engine.hpp"
 
+#include <chrono>
 #include <memory>
 
 namespace moira {
@@ -13,6 +15,8 @@ struct batcher_actor_options {
     token_bytes_function token_bytes;
     std::shared_ptr<const runtime_identity> identity;
     std::shared_ptr<engine> model;  ///< for statistics of its expert store only
+    std::shared_ptr<const restart_policy> restarts;  ///< for statistics; may be null
+    std::chrono::seconds step_timeout{300};          ///< a step that computes longer hangs
 };
 
 batcher_actor spawn_batcher(caf::actor_system& system, const batcher_actor_options& options,

@@ -37,27 +37,55 @@ void callback_registry::fail_all(const error& why) {
     deliver(batch);
 }
 
+void intake_slot::set(const intake_actor& intake) {
+    const std::lock_guard held(lock_);
+    intake_ = intake;
+}
+
+intake_actor intake_slot::get() const {
+    const std::lock_guard held(lock_);
+    return intake_;
+}
+
 namespace {
 
 class callback_sink_state {
 public:
     callback_sink_state() = default;
 
-    std::shared_ptr<callback_registry> registry;
+    void start(const std::shared_ptr<callback_registry>& registry, const std::shared_ptr<intake_slot>& slot) {
+        registry_ = registry;
+        slot_ = slot;
+    }
+
+    void deliver(const output_batch_ptr& batch) { registry_->deliver(*batch); }
+
+    /// The new intake first: whoever is told of the loss may submit again at once.
+    void use_intake(const intake_actor& intake) {
+        slot_->set(intake);
+        registry_->fail_all({errc::restarted, "a part of the runtime was lost with this request"});
+    }
+
+private:
+    std::shared_ptr<callback_registry> registry_;
+    std::shared_ptr<intake_slot> slot_;
 };
 
-sink_actor::behavior_type callback_sink(sink_actor::stateful_pointer<callback_sink_state> self,
-                                        const std::shared_ptr<callback_registry>& registry) {
-    self->state.registry = registry;
+supervised_sink_actor::behavior_type callback_sink(supervised_sink_actor::stateful_pointer<callback_sink_state> self,
+                                                   const std::shared_ptr<callback_registry>& registry,
+                                                   const std::shared_ptr<intake_slot>& slot) {
+    self->state.start(registry, slot);
     return {
-        [self](const output_batch_ptr& batch) { self->state.registry->deliver(*batch); },
+        [self](const output_batch_ptr& batch) { self->state.deliver(batch); },
+        [self](intake_atom, const intake_actor& intake) { self->state.use_intake(intake); },
     };
 }
 
 }  // namespace
 
-sink_actor spawn_callback_sink(caf::actor_system& system, const std::shared_ptr<callback_registry>& registry) {
-    return spawn_part<sink_actor, callback_sink_state>(system, callback_sink, registry);
+supervised_sink_actor spawn_callback_sink(caf::actor_system& system, const std::shared_ptr<callback_registry>& registry,
+                                          const std::shared_ptr<intake_slot>& slot) {
+    return spawn_part<supervised_sink_actor, callback_sink_state>(system, callback_sink, registry, slot);
 }
 
 }  // namespace moira

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/messages.hpp"
+#include "actors/interfaces.hpp"
 
 #include <functional>
 #include <memory>
@@ -27,6 +27,18 @@ private:
     std::unordered_map<std::uint64_t, std::shared_ptr<event_function>> functions_;
 };
 
-sink_actor spawn_callback_sink(caf::actor_system& system, const std::shared_ptr<callback_registry>& registry);
+/// The intake to submit to now; changes when it was lost. Any thread.
+class intake_slot {
+public:
+    void set(const intake_actor& intake);
+    intake_actor get() const;
+
+private:
+    mutable std::mutex lock_;
+    intake_actor intake_;
+};
+
+supervised_sink_actor spawn_callback_sink(caf::actor_system& system, const std::shared_ptr<callback_registry>& registry,
+                                          const std::shared_ptr<intake_slot>& slot);
 
 }  // namespace moira

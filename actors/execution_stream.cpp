@@ -12,35 +12,46 @@ public:
 
     using pointer = execution_stream_actor::stateful_pointer<execution_stream_state>;
 
-    void start(pointer self, const step_function& run) {
+    void start(pointer self, const step_function& run, const route_listener& routes) {
         self_ = self;
         run_ = run;
+        routes_ = routes;
     }
 
-    void run_step(const step_plan_ptr& plan, const batcher_actor& batcher) {
-        self_->send(batcher, advance_atom{}, step_result_ptr(std::make_shared<step_result>(run_(*plan))));
+    void run_step(const step_plan_ptr& plan, const step_listener_actor& listener) {
+        self_->send(listener, advance_atom{}, step_result_ptr(std::make_shared<step_result>(run_(*plan))));
+        // After the answer: the next step is planned while the predictor learns from this one.
+        if (routes_.board && routes_.board->announce())
+            self_->send(routes_.predictor, observe_atom{});
     }
+
+    void use_predictor(const route_predictor_actor& predictor) { routes_.predictor = predictor; }
 
 private:
     pointer self_ = nullptr;
     step_function run_;
+    route_listener routes_;
 };
 
-execution_stream_actor::behavior_type execution_stream(execution_stream_state::pointer self, const step_function& run) {
-    self->state.start(self, run);
+execution_stream_actor::behavior_type execution_stream(execution_stream_state::pointer self, const step_function& run,
+                                                       const route_listener& routes) {
+    self->state.start(self, run, routes);
     return {
-        [self](run_step_atom, const step_plan_ptr& plan, const batcher_actor& batcher) {
-            self->state.run_step(plan, batcher);
+        [self](run_step_atom, const step_plan_ptr& plan, const step_listener_actor& listener) {
+            self->state.run_step(plan, listener);
         },
+        [self](observe_atom, const route_predictor_actor& predictor) { self->state.use_predictor(predictor); },
     };
 }
 
 }  // namespace
 
-execution_stream_actor spawn_execution_stream(caf::actor_system& system, const step_function& run, bool own_thread) {
+execution_stream_actor spawn_execution_stream(caf::actor_system& system, const step_function& run, bool own_thread,
+                                             const route_listener& listener) {
     if (own_thread)
-        return spawn_part<execution_stream_actor, execution_stream_state, caf::detached>(system, execution_stream, run);
-    return spawn_part<execution_stream_actor, execution_stream_state>(system, execution_stream, run);
+        return spawn_part<execution_stream_actor, execution_stream_state, caf::detached>(system, execution_stream, run,
+                                                                                         listener);
+    return spawn_part<execution_stream_actor, execution_stream_state>(system, execution_stream, run, listener);
 }
 
 }  // namespace moira

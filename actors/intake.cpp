@@ -53,6 +53,8 @@ public:
             self_->send(batcher_, cancel_atom{}, tag, sink);
     }
 
+    void kill_worker() { end_now(worker_, caf::exit_reason::kill); }
+
     caf::typed_response_promise<bool> drain() {
         auto promise = self_->make_response_promise<bool>();
         ledger_.drain();
@@ -105,6 +107,7 @@ intake_actor::behavior_type intake(intake_state::pointer self, const intake_opti
         },
         [self](cancel_atom, std::uint64_t tag, const sink_actor& sink) { self->state.cancel(tag, sink); },
         [self](ready_atom, const admitted_request_ptr& request) { self->state.pass_on(request); },
+        [self](fault_atom) { self->state.kill_worker(); },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };

@@ -14,6 +14,8 @@ using intake_actor = caf::typed_actor<
     caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
     // The worker has prepared this request: pass it on, or tell its sink why not.
     caf::reacts_to<ready_atom, admitted_request_ptr>,
+    // End the tokenize worker as a crash would.
+    caf::reacts_to<fault_atom>,
     // Take nothing new from now on; answer when the last open request has ended.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
@@ -23,6 +25,24 @@ using tokenize_worker_actor = caf::typed_actor<
     // Prepare this request and send it back.
     caf::reacts_to<submit_atom, admitted_request_ptr, intake_actor>>;
 
+/// Whoever waits for the result of a step; the batcher in serving.
+using step_listener_actor = caf::typed_actor<
+    // The step in flight is done.
+    caf::reacts_to<advance_atom, step_result_ptr>>;
+
+/// Learns how far the layer loop's predictions can be trusted. It listens: nobody waits for it, and what it does not get
+/// round to reading is overwritten by newer observations.
+using route_predictor_actor = caf::typed_actor<
+    // The ring holds new observations: learn from them and publish probabilities.
+    caf::reacts_to<observe_atom>>;
+
+/// Runs one step at a time on the device: forward pass, then sampling.
+using execution_stream_actor = caf::typed_actor<
+    // Run this plan and tell the listener.
+    caf::reacts_to<run_step_atom, step_plan_ptr, step_listener_actor>,
+    // Tell this predictor of new observations from now on: the one before is gone.
+    caf::reacts_to<observe_atom, route_predictor_actor>>;
+
 /// Owns waiting and running sequences; turns them into steps and step results into text.
 using batcher_actor = caf::typed_actor<
     // Queue this request; its sink hears of it from now on.
@@ -31,16 +51,15 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
     // The step in flight is done: emit tokens, plan the next step.
     caf::reacts_to<advance_atom, step_result_ptr>,
+    // Run steps on this stream from now on: the one before is gone, its sequences are recomputed.
+    caf::reacts_to<stream_atom, execution_stream_actor>,
+    // Look whether the step in flight hangs.
+    caf::reacts_to<watch_atom>,
     // Give up to this many running sequences' pages back and recompute them (tests, memory pressure).
     caf::reacts_to<preempt_atom, std::int32_t>,
     // Answer when nothing waits or runs any more.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;
-
-/// Runs one step at a time on the device: forward pass, then sampling.
-using execution_stream_actor = caf::typed_actor<
-    // Run this plan and tell the batcher.
-    caf::reacts_to<run_step_atom, step_plan_ptr, batcher_actor>>;
 
 /// Policy and statistics of the expert store; the store itself is a table with one lock, not a mailbox.
 using expert_cache_actor = caf::typed_actor<
@@ -48,10 +67,13 @@ using expert_cache_actor = caf::typed_actor<
     caf::replies_to<resize_atom, std::uint64_t>::with<bool>,
     caf::replies_to<stats_atom>::with<expert_statistics_ptr>>;
 
-/// Speaks the line protocol with TCP clients; a sink towards the runtime.
-using tcp_gateway_actor = caf::typed_actor<
-    // News of running requests.
-    caf::reacts_to<output_batch_ptr>,
+/// A sink that the supervisor looks after: it outlives the intake that it submits to.
+using supervised_sink_actor = sink_actor::extend<
+    // Intake and batcher were lost with everything in them: fail what is open, submit to this one from now on.
+    caf::reacts_to<intake_atom, intake_actor>>;
+
+/// Speaks with clients on sockets, by lines or by HTTP; a sink towards the runtime.
+using gateway_actor = supervised_sink_actor::extend<
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
     caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
@@ -59,8 +81,20 @@ using tcp_gateway_actor = caf::typed_actor<
 
 /// Spawns the parts, watches them, and ends the runtime in order.
 using supervisor_actor = caf::typed_actor<
+    // End the part of this name as a crash would, between two messages. False: no such part.
+    caf::replies_to<fault_atom, std::string>::with<bool>,
+    // Once a second: is the step in flight still alive?
+    caf::reacts_to<watch_atom>,
+    // Tell this sink when the intake is lost; the answer is the one to submit to until then.
+    caf::replies_to<intake_atom, supervised_sink_actor>::with<intake_actor>,
+    // Make up to this many running sequences give up their pages and be recomputed.
+    caf::reacts_to<preempt_atom, std::int32_t>,
+    // Change the memory for experts while running. False: below the minimum.
+    caf::replies_to<resize_atom, std::uint64_t>::with<bool>,
     // Open a TCP gateway; the answer is the bound address.
     caf::replies_to<listen_atom, std::string>::with<std::string>,
+    // Open an HTTP gateway; the answer is the bound address.
+    caf::replies_to<listen_atom, http_atom, std::string>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;

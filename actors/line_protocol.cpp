@@ -1,5 +1,8 @@
 #include "actors/line_protocol.hpp"
 
+#include "actors/api_keys.hpp"
+#include "actors/tcp_limits.hpp"
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -21,17 +24,6 @@ void append_error(std::string& lines, const std::optional<std::string>& id, cons
     line["error"] = error_json(why);
     lines += json_text(line);
     lines += '\n';
-}
-
-/// The time it takes tells nothing about where two texts differ.
-bool equal_in_constant_time(std::string_view secret, std::string_view guess) noexcept {
-    unsigned difference = secret.size() == guess.size() ? 0 : 1;
-    for (std::size_t i = 0; i < guess.size(); ++i) {
-        const auto other = secret.empty() ? '\0' : secret[i % secret.size()];
-        difference |= static_cast<unsigned char>(other) ^ static_cast<unsigned char>(guess[i]);
-    }
-    volatile unsigned answer = difference;
-    return answer == 0;
 }
 
 /// A control line holds its one key and nothing else.
@@ -75,7 +67,7 @@ bool line_session::process(session_output& output) {
             searched_ = buffer_.size();
             break;
         }
-        if (output.lines.size() >= limits_.output_bytes_pause) {
+        if (output.bytes.size() >= limits_.output_bytes_pause) {
             more = true;
             break;
         }
@@ -106,7 +98,7 @@ void line_session::take_line(std::string_view line, session_output& output) {
         return close({errc::unauthorized, "this server wants {\"auth\":\"KEY\"} as the first line"}, output);
     }
     if (!object)
-        return append_error(output.lines, id, object.error());
+        return append_error(output.bytes, id, object.error());
     take_object(*object, id, output);
 }
 
@@ -120,22 +112,16 @@ void line_session::take_object(const json& object, const std::optional<std::stri
         control{"cancel", &line_session::take_cancel},
         control{"ping", &line_session::take_ping},
         control{"stats", &line_session::take_statistics},
+        control{"fault", &line_session::take_fault},
     };
     for (const auto& row : controls) {
         if (!object.contains(row.key))
             continue;
         if (const auto extra = extra_field(object, row.key))
-            return append_error(output.lines, id, *extra);
+            return append_error(output.bytes, id, *extra);
         return (this->*row.take)(object, output);
     }
     take_request(object, output);
-}
-
-bool line_session::knows(std::string_view key) const noexcept {
-    bool known = false;
-    for (const auto& each : keys_)
-        known |= equal_in_constant_time(each, key);
-    return known;
 }
 
 void line_session::take_key(const json& object, session_output& output) {
@@ -143,7 +129,7 @@ void line_session::take_key(const json& object, session_output& output) {
     if (keys_.empty())
         return;
     const auto& value = object.at("auth");
-    if (!value.is_string() || !knows(value.get_ref<const std::string&>()))
+    if (!value.is_string() || !knows_key(keys_, value.get_ref<const std::string&>()))
         return close({errc::unauthorized, "the key is not known; use one from server.api_key_file"}, output);
     authenticated_ = true;
 }
@@ -151,11 +137,11 @@ void line_session::take_key(const json& object, session_output& output) {
 void line_session::take_cancel(const json& object, session_output& output) {
     const auto& value = object.at("cancel");
     if (!value.is_string())
-        return append_error(output.lines, {}, {errc::invalid_argument, "`cancel` must be the id of a request"});
+        return append_error(output.bytes, {}, {errc::invalid_argument, "`cancel` must be the id of a request"});
     const auto& id = value.get_ref<const std::string&>();
     const auto found = tags_of_ids_.find(id);
     if (found == tags_of_ids_.end())
-        return append_error(output.lines, id.substr(0, limits_.id_bytes_max),
+        return append_error(output.bytes, id.substr(0, limits_.id_bytes_max),
                             {errc::not_found, "no request with this id is running on this connection"});
     auto& request = requests_.at(found->second);
     if (!request.cancelling)
@@ -166,16 +152,29 @@ void line_session::take_cancel(const json& object, session_output& output) {
 void line_session::take_ping(const json& object, session_output& output) {
     const auto& value = object.at("ping");
     if (!value.is_number_integer())
-        return append_error(output.lines, {}, {errc::invalid_argument, "`ping` must be an integer; it comes back"});
-    output.lines += "{\"pong\":" + value.dump() + "}\n";
+        return append_error(output.bytes, {}, {errc::invalid_argument, "`ping` must be an integer; it comes back"});
+    output.bytes += "{\"pong\":" + value.dump() + "}\n";
+}
+
+void line_session::take_fault(const json& object, session_output& output) {
+    if (!limits_.faults_allowed)
+        return append_error(output.bytes, {}, {errc::unsupported, "faults are taken only with server.fault_injection"});
+    const auto& value = object.at("fault");
+    if (!value.is_object() || value.size() != 1 || !value.contains("kill") || !value["kill"].is_string())
+        return append_error(output.bytes, {}, {errc::invalid_argument, "`fault` must be {\"kill\":\"PART\"}"});
+    const auto& part = value["kill"].get_ref<const std::string&>();
+    if (std::find(std::begin(runtime_part_names), std::end(runtime_part_names), part) == std::end(runtime_part_names))
+        return append_error(output.bytes, {}, {errc::not_found, "the runtime has no part of this name"});
+    output.actions.emplace_back(fault_action{part});
+    output.bytes += "{\"fault\":{\"killed\":\"" + part + "\"}}\n";
 }
 
 void line_session::take_statistics(const json& object, session_output& output) {
     const auto& value = object.at("stats");
     if (!value.is_boolean() || !value.get<bool>())
-        return append_error(output.lines, {}, {errc::invalid_argument, "`stats` must be true"});
+        return append_error(output.bytes, {}, {errc::invalid_argument, "`stats` must be true"});
     if (statistics_waiting_ == limits_.statistics_waiting_max)
-        return append_error(output.lines, {}, {errc::queue_full, "wait for the answers to earlier `stats` lines"});
+        return append_error(output.bytes, {}, {errc::queue_full, "wait for the answers to earlier `stats` lines"});
     ++statistics_waiting_;
     output.actions.emplace_back(statistics_action{});
 }
@@ -183,22 +182,22 @@ void line_session::take_statistics(const json& object, session_output& output) {
 void line_session::take_request(const json& object, session_output& output) {
     const auto member = object.find("id");
     if (member == object.end() || !member->is_string())
-        return append_error(output.lines, {}, {errc::invalid_argument, "a request needs a string `id`"});
+        return append_error(output.bytes, {}, {errc::invalid_argument, "a request needs a string `id`"});
     const auto& id = member->get_ref<const std::string&>();
     if (id.empty() || id.size() > limits_.id_bytes_max)
         return append_error(
-            output.lines, {},
+            output.bytes, {},
             {errc::invalid_argument, "`id` must have 1 to " + std::to_string(limits_.id_bytes_max) + " bytes"});
     if (tags_of_ids_.contains(id))
-        return append_error(output.lines, id, {errc::duplicate_id, "a request with this id is still running"});
+        return append_error(output.bytes, id, {errc::duplicate_id, "a request with this id is still running"});
     constexpr std::array<std::string_view, 1> own{"id"};
     auto fields = read_request(object, unknown_field_policy::refuse, own);
     if (!fields)
-        return append_error(output.lines, id, fields.error());
+        return append_error(output.bytes, id, fields.error());
     if (draining_)
-        return append_error(output.lines, id, {errc::draining, "the server is shutting down and takes nothing new"});
+        return append_error(output.bytes, id, {errc::draining, "the server is shutting down and takes nothing new"});
     if (requests_.size() == limits_.requests_max)
-        return append_error(output.lines, id,
+        return append_error(output.bytes, id,
                             {errc::queue_full, "this connection already runs " + std::to_string(limits_.requests_max) +
                                                    " requests; wait for one"});
     const auto tag = tags_.next();
@@ -219,10 +218,10 @@ void line_session::deliver(const output_event& event, const expert_store_statist
             auto text = event.tokens[i].text;
             if (i + 1 == event.tokens.size())
                 text += event.tail_text;
-            output.lines += head + std::to_string(event.tokens[i].token) + ",\"text\":" + in_quotes(text) + "}\n";
+            output.bytes += head + std::to_string(event.tokens[i].token) + ",\"text\":" + in_quotes(text) + "}\n";
         }
         if (event.tokens.empty() && !event.tail_text.empty())
-            output.lines += head + "null,\"text\":" + in_quotes(event.tail_text) + "}\n";
+            output.bytes += head + "null,\"text\":" + in_quotes(event.tail_text) + "}\n";
     }
     if (!event.finished)
         return;
@@ -237,7 +236,7 @@ void line_session::finish(const running_request& request, const generation_resul
     const auto why = outcome.failure.value_or(error{errc::internal, "the request failed without a reason"});
     // Never accepted: there is no result to speak of.
     if (failed && outcome.prompt_tokens == 0 && outcome.completion_tokens == 0)
-        return append_error(output.lines, request.id, why);
+        return append_error(output.bytes, request.id, why);
     ordered_json line;
     line["id"] = request.id;
     line["done"] = true;
@@ -248,21 +247,21 @@ void line_session::finish(const running_request& request, const generation_resul
     line["moira"] = moira_json(identity_, experts, outcome);
     if (failed)
         line["error"] = error_json(why);
-    output.lines += json_text(line);
-    output.lines += '\n';
+    output.bytes += json_text(line);
+    output.bytes += '\n';
 }
 
 void line_session::deliver_statistics(const result<std::shared_ptr<const runtime_statistics>>& statistics,
-                                      session_output& output) {
+                                      const tcp_statistics&, session_output& output) {
     for (; statistics_waiting_ > 0; --statistics_waiting_) {
         if (statistics)
-            output.lines += "{\"stats\":" + json_text(statistics_json(**statistics)) + "}\n";
+            output.bytes += "{\"stats\":" + json_text(statistics_json(**statistics)) + "}\n";
         else
-            append_error(output.lines, {}, statistics.error());
+            append_error(output.bytes, {}, statistics.error());
     }
 }
 
-std::string line_session::error_line(const error& why) {
+std::string line_session::last_words(const error& why) const {
     std::string line;
     append_error(line, {}, why);
     return line;
@@ -277,9 +276,21 @@ std::vector<std::uint64_t> line_session::running() const {
 }
 
 void line_session::close(const error& why, session_output& output) {
-    append_error(output.lines, {}, why);
+    append_error(output.bytes, {}, why);
     output.actions.emplace_back(close_action{why.code});
     closed_ = true;
+}
+
+session_factory line_sessions(std::vector<std::string> keys, runtime_identity identity) {
+    struct shared {
+        std::vector<std::string> keys;
+        runtime_identity identity;
+    };
+    // Sessions borrow from it; the factory outlives them.
+    auto all = std::make_shared<const shared>(shared{std::move(keys), std::move(identity)});
+    return [all](const tcp_limits& limits, tag_counter& tags) {
+        return std::make_unique<line_session>(limits.lines, all->keys, all->identity, tags);
+    };
 }
 
 } // namespace moira

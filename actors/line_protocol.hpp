@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/output_event.hpp"
+#include "actors/connection_session.hpp"
 #include "actors/request_json.hpp"
 
 #include <cstdint>
@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <variant>
 #include <vector>
 
 namespace moira {
@@ -22,70 +21,30 @@ struct line_limits {
     std::size_t id_bytes_max = 256; ///< an id comes back in every line
     std::size_t auth_line_bytes_max = 4'096;                ///< before a key was shown nobody may fill a buffer
     std::size_t statistics_waiting_max = 16;                ///< questions for statistics without an answer yet
+    bool faults_allowed = false;         ///< server.fault_injection: an order for tests, on loopback only
     std::size_t output_bytes_pause = std::size_t{64} << 10; ///< answers ahead of which no further line is taken
 };
 
-/// What a session wants done, in order.
-struct submit_action {
-    std::uint64_t tag;
-    std::shared_ptr<const generation_input> input;
-};
-struct cancel_action {
-    std::uint64_t tag;
-};
-struct statistics_action {};
-struct close_action {
-    errc code; ///< why; the error line is already among the lines
-};
-using session_action = std::variant<submit_action, cancel_action, statistics_action, close_action>;
-
-struct session_output {
-    std::string lines; ///< bytes for the client
-    std::vector<session_action> actions;
-};
-
-/// Gives every request of a server a number of its own. Not thread-safe.
-class tag_counter {
-public:
-    std::uint64_t next() noexcept { return ++last_; }
-
-private:
-    std::uint64_t last_ = 0;
-};
-
-/// The line protocol of one connection, as a plain state machine without sockets and clocks: bytes and events in, lines
-/// and actions out. Never throws; any bytes are taken. Not thread-safe. Borrows keys, identity and counter.
-class line_session {
+/// The line protocol of one connection. Borrows keys, identity and counter.
+class line_session final : public connection_session {
 public:
     /// Without keys every client may ask.
     line_session(const line_limits& limits, std::span<const std::string> keys, const runtime_identity& identity,
                  tag_counter& tags);
 
-    /// Takes what arrived. Handles nothing yet; after close it is dropped.
-    void receive(std::string_view bytes);
-
-    /// Handles complete lines until there are none or `output.lines` has reached `output_bytes_pause`. True while
-    /// complete lines are left: call again when the client has read its answers, and read no more before that.
-    bool process(session_output& output);
-
-    /// Turns news into lines. Unknown tags are dropped. `experts` goes into final lines.
-    void deliver(const output_event& event, const expert_store_statistics& experts, session_output& output);
-
-    /// Answers every waiting question for statistics.
+    void receive(std::string_view bytes) override;
+    bool process(session_output& output) override;
+    void deliver(const output_event& event, const expert_store_statistics& experts, session_output& output) override;
     void deliver_statistics(const result<std::shared_ptr<const runtime_statistics>>& statistics,
-                            session_output& output);
-
-    /// From now on new requests are answered with `draining`.
-    void drain() noexcept { draining_ = true; }
-
-    /// An error line with no id, for reasons that lie outside a line (time, connections).
-    static std::string error_line(const error& why);
-
-    /// The tags of running requests, for cancelling them when the client is gone.
-    std::vector<std::uint64_t> running() const;
-    bool idle() const noexcept { return requests_.empty() && statistics_waiting_ == 0; }
-    bool authenticated() const noexcept { return authenticated_; }
-    bool partial_line() const noexcept { return !closed_ && !buffer_.empty(); }
+                            const tcp_statistics& server, session_output& output) override;
+    void deliver_text(const result<text_answer>&, session_output&) override {} // never asked for
+    void drain() noexcept override { draining_ = true; }
+    /// An error line with no id.
+    std::string last_words(const error& why) const override;
+    std::vector<std::uint64_t> running() const override;
+    bool idle() const noexcept override { return requests_.empty() && statistics_waiting_ == 0; }
+    bool authenticated() const noexcept override { return authenticated_; }
+    bool partial() const noexcept override { return !closed_ && !buffer_.empty(); }
 
 private:
     struct running_request {
@@ -101,11 +60,11 @@ private:
     void take_cancel(const nlohmann::json& object, session_output& output);
     void take_ping(const nlohmann::json& object, session_output& output);
     void take_statistics(const nlohmann::json& object, session_output& output);
+    void take_fault(const nlohmann::json& object, session_output& output);
     void take_request(const nlohmann::json& object, session_output& output);
     void finish(const running_request& request, const generation_result& outcome,
                 const expert_store_statistics& experts, session_output& output) const;
     void close(const error& why, session_output& output);
-    bool knows(std::string_view key) const noexcept;
 
     line_limits limits_;
     std::span<const std::string> keys_;
@@ -118,5 +77,8 @@ private:
     std::size_t statistics_waiting_ = 0;
     bool authenticated_ = false, draining_ = false, closed_ = false;
 };
+
+/// Sessions of the line protocol; the factory holds keys and identity for them. Without keys every client may ask.
+session_factory line_sessions(std::vector<std::string> keys, runtime_identity identity);
 
 } // namespace moira

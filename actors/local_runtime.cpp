@@ -70,33 +70,40 @@ struct local_runtime::impl {
         : all(wanted), room(std::move(opened)), log(std::move(listener)), config(wanted.runtime) {}
 
     result<void> start();
+    result<std::string> listen(const std::string& address, bool http);
 
     settings all;
     model_room room;
     log_function log;
     std::shared_ptr<const runtime_identity> identity;
+    std::shared_ptr<const intake_rules> rules;
     std::shared_ptr<callback_registry> registry = std::make_shared<callback_registry>();
     std::atomic<bool> failed{false};
     std::atomic<std::uint64_t> last_number{0};
     runtime_config config;
     std::optional<caf::actor_system> system;
-    runtime_handles parts;
-    sink_actor sink;
+    supervisor_actor supervisor;
+    std::shared_ptr<intake_slot> intake = std::make_shared<intake_slot>();
+    supervised_sink_actor sink;
 };
 
 result<void> local_runtime::impl::start() {
-    auto rules = intake_rules_of(all, *room.model, log);
-    if (!rules)
-        return tl::unexpected(rules.error());
+    auto found_rules = intake_rules_of(all, *room.model, log);
+    if (!found_rules)
+        return tl::unexpected(found_rules.error());
+    rules = std::make_shared<const intake_rules>(std::move(*found_rules));
     identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
     supervisor_options options;
     options.model = room.model;
-    options.rules = std::make_shared<const intake_rules>(std::move(*rules));
+    options.rules = rules;
     options.identity = identity;
     options.batch = batch_options_of(all, *room.model);
     options.tcp = tcp_limits_of(all);
+    options.prefetch = prefetch_policy_of(all, room.pool->size());
     options.own_thread = all.runtime.own_thread;
     options.log = log;
+    options.fault_injection = all.server.fault_injection;
+    options.step_timeout = std::chrono::seconds(all.runtime.step_timeout_s);
     if (!all.server.api_key_file.empty()) {
         auto keys = load_api_keys(all.server.api_key_file);
         if (!keys)
@@ -104,12 +111,15 @@ result<void> local_runtime::impl::start() {
         options.api_keys = std::move(*keys);
     }
     system.emplace(config);
-    parts = spawn_supervisor(*system, options);
-    sink = spawn_callback_sink(*system, registry);
-    caf::actor_cast<caf::abstract_actor*>(parts.supervisor)->attach_functor([this] {
+    supervisor = spawn_supervisor(*system, options);
+    sink = spawn_callback_sink(*system, registry, intake);
+    caf::actor_cast<caf::abstract_actor*>(supervisor)->attach_functor([this] {
         failed = true;
         registry->fail_all({errc::internal, "the runtime has ended"});
     });
+    caf::scoped_actor self{*system};
+    self->request(supervisor, answer_timeout, intake_atom{}, sink)
+        .receive([this](const intake_actor& first) { intake->set(first); }, [](const caf::error&) {});
     return {};
 }
 
@@ -128,13 +138,14 @@ local_runtime::local_runtime(std::unique_ptr<impl> parts) : impl_(std::move(part
 local_runtime::~local_runtime() {
     {
         caf::scoped_actor self{*impl_->system};
-        const auto supervisor = impl_->parts.supervisor;
-        end_now(supervisor, caf::exit_reason::user_shutdown);
+        end_now(impl_->supervisor, caf::exit_reason::user_shutdown);
         end_now(impl_->sink, caf::exit_reason::user_shutdown);
-        self->wait_for(supervisor, impl_->parts.intake, impl_->parts.batcher, impl_->parts.cache, impl_->sink);
+        self->wait_for(impl_->supervisor, impl_->sink);
     }
-    impl_->parts = runtime_handles();
-    impl_->sink = sink_actor();
+    impl_->supervisor = supervisor_actor();
+    impl_->sink = supervised_sink_actor();
+    impl_->intake->set(intake_actor());
+    // Waits for the other parts, which the supervisor has told to end.
     impl_->system.reset();
 }
 
@@ -145,13 +156,13 @@ std::uint64_t local_runtime::submit(generation_input input, event_function on_ev
         impl_->registry->fail_all({errc::internal, "the runtime has ended"});
         return number;
     }
-    caf::anon_send(impl_->parts.intake, submit_atom{}, number,
-                   generation_input_ptr(std::make_shared<generation_input>(std::move(input))), impl_->sink);
+    caf::anon_send(impl_->intake->get(), submit_atom{}, number,
+                   generation_input_ptr(std::make_shared<generation_input>(std::move(input))), sink_actor{impl_->sink});
     return number;
 }
 
 void local_runtime::cancel(std::uint64_t number) {
-    caf::anon_send(impl_->parts.intake, cancel_atom{}, number, impl_->sink);
+    caf::anon_send(impl_->intake->get(), cancel_atom{}, number, sink_actor{impl_->sink});
 }
 
 generation_result local_runtime::run(generation_input input, const event_function& on_event,
@@ -173,29 +184,47 @@ generation_result local_runtime::run(generation_input input, const event_functio
     return box->take();
 }
 
-result<std::string> local_runtime::listen_tcp(const std::string& address) {
-    caf::scoped_actor self{*impl_->system};
+result<std::int32_t> local_runtime::count_prompt_tokens(const generation_input& input) const {
+    return prepare_request(input, {}, *impl_->rules, std::chrono::steady_clock::now())
+        .map([](const generation_request& request) { return static_cast<std::int32_t>(request.prompt.size()); });
+}
+
+result<std::string> local_runtime::impl::listen(const std::string& address, bool http) {
+    caf::scoped_actor self{*system};
     result<std::string> bound = fail(errc::internal, "no answer");
-    self->request(impl_->parts.supervisor, answer_timeout, listen_atom{}, address)
-        .receive([&](const std::string& where) { bound = where; },
-                 [&](const caf::error& why) { bound = fail(errc::io_error, "cannot listen on " + address + ": " + impl_->system->render(why)); });
+    const auto opened = [&](const std::string& where) { bound = where; };
+    const auto refused = [&](const caf::error& why) {
+        bound = fail(errc::io_error, "cannot listen on " + address + ": " + system->render(why));
+    };
+    if (http)
+        self->request(supervisor, answer_timeout, listen_atom{}, http_atom{}, address).receive(opened, refused);
+    else
+        self->request(supervisor, answer_timeout, listen_atom{}, address).receive(opened, refused);
     return bound;
+}
+
+result<std::string> local_runtime::listen_tcp(const std::string& address) {
+    return impl_->listen(address, false);
+}
+
+result<std::string> local_runtime::listen_http(const std::string& address) {
+    return impl_->listen(address, true);
 }
 
 bool local_runtime::drain(std::chrono::milliseconds patience) {
     caf::scoped_actor self{*impl_->system};
     bool done = false;
-    self->request(impl_->parts.supervisor, patience, drain_atom{})
+    self->request(impl_->supervisor, patience, drain_atom{})
         .receive([&](bool ended) { done = ended; }, [](const caf::error&) {});
     return done;
 }
 
-void local_runtime::preempt(std::int32_t count) { caf::anon_send(impl_->parts.batcher, preempt_atom{}, count); }
+void local_runtime::preempt(std::int32_t count) { caf::anon_send(impl_->supervisor, preempt_atom{}, count); }
 
 result<void> local_runtime::resize_experts(std::uint64_t budget_bytes) {
     caf::scoped_actor self{*impl_->system};
     result<void> outcome = fail(errc::internal, "the expert cache does not answer");
-    self->request(impl_->parts.cache, answer_timeout, resize_atom{}, budget_bytes)
+    self->request(impl_->supervisor, answer_timeout, resize_atom{}, budget_bytes)
         .receive([&](bool fits) {
             if (fits)
                 outcome = {};
@@ -208,7 +237,7 @@ result<void> local_runtime::resize_experts(std::uint64_t budget_bytes) {
 std::optional<runtime_statistics> local_runtime::statistics() {
     caf::scoped_actor self{*impl_->system};
     std::optional<runtime_statistics> found;
-    self->request(impl_->parts.supervisor, answer_timeout, stats_atom{})
+    self->request(impl_->supervisor, answer_timeout, stats_atom{})
         .receive([&](const runtime_statistics_ptr& all) { found = *all; }, [](const caf::error&) {});
     return found;
 }

@@ -41,9 +41,16 @@ public:
     generation_result run(generation_input input, const event_function& on_event = {},
                           const std::function<bool()>& interrupted = {});
 
+    /// Tokens of the prompt that `input` makes, without running it. Any thread. Errors: those with which the request
+    /// would be refused.
+    result<std::int32_t> count_prompt_tokens(const generation_input& input) const;
+
     /// Opens a TCP gateway on "HOST:PORT" (port 0: any) and returns the bound address. Errors: invalid_argument,
     /// io_error, invalid_config (key file).
     result<std::string> listen_tcp(const std::string& address);
+
+    /// The same for HTTP.
+    result<std::string> listen_http(const std::string& address);
 
     /// Takes nothing new, waits for what runs. False when that took longer than `patience`.
     bool drain(std::chrono::milliseconds patience);

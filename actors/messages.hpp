@@ -2,6 +2,7 @@
 
 #include "actors/output_event.hpp"
 #include "actors/runtime_statistics.hpp"
+#include "actors/text_question.hpp"
 #include "core/batch/generation_input.hpp"
 #include "core/batch/generation_request.hpp"
 #include "core/batch/step_plan.hpp"
@@ -35,13 +36,14 @@ using step_result_ptr = std::shared_ptr<const step_result>;
 using generation_input_ptr = std::shared_ptr<const generation_input>;
 using runtime_statistics_ptr = std::shared_ptr<const runtime_statistics>;
 using expert_statistics_ptr = std::shared_ptr<const expert_store_statistics>;
+using text_question_ptr = std::shared_ptr<const text_question>;
+using text_answer_ptr = std::shared_ptr<const result<text_answer>>;
 
 }  // namespace moira
 
 // The only type-id block, in the order in which a request passes.
 CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
 
-    CAF_ADD_TYPE_ID(moira, (moira::sink_actor))
 
     CAF_ADD_TYPE_ID(moira, (moira::generation_input_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::admitted_request_ptr))
@@ -50,6 +52,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_TYPE_ID(moira, (moira::output_batch_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::runtime_statistics_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::expert_statistics_ptr))
+    CAF_ADD_TYPE_ID(moira, (moira::text_question_ptr))
+    CAF_ADD_TYPE_ID(moira, (moira::text_answer_ptr))
 
     CAF_ADD_ATOM(moira, moira, submit_atom, "submit")
     CAF_ADD_ATOM(moira, moira, cancel_atom, "cancel")
@@ -61,7 +65,14 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, ready_atom, "ready")
     CAF_ADD_ATOM(moira, moira, resize_atom, "resize")
     CAF_ADD_ATOM(moira, moira, preempt_atom, "preempt")
+    CAF_ADD_ATOM(moira, moira, stream_atom, "stream")
+    CAF_ADD_ATOM(moira, moira, intake_atom, "intake")
+    CAF_ADD_ATOM(moira, moira, watch_atom, "watch")
+    CAF_ADD_ATOM(moira, moira, fault_atom, "fault")
     CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
+    CAF_ADD_ATOM(moira, moira, http_atom, "http")
+    CAF_ADD_ATOM(moira, moira, text_atom, "text")
+    CAF_ADD_ATOM(moira, moira, observe_atom, "observe")
 
 CAF_END_TYPE_ID_BLOCK(moira)
 
@@ -72,3 +83,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::step_result_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::output_batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::runtime_statistics_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::expert_statistics_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::text_question_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::text_answer_ptr)

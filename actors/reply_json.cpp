@@ -6,6 +6,51 @@ namespace moira {
 
 using nlohmann::ordered_json;
 
+namespace {
+
+/// Recall of one source at 1 .. top-k predictions.
+ordered_json source_json(const route_quality& quality, std::int32_t top_k) {
+    const auto k = static_cast<std::size_t>(top_k);
+    ordered_json recall_at = ordered_json::array();
+    for (std::size_t first = 1; first <= k; ++first)
+        recall_at.push_back(quality.recall_at(first));
+    return {{"rows", quality.rows}, {"recall", quality.recall_at(k)}, {"recall_at", std::move(recall_at)},
+            {"precision", quality.precision_at(k)}};
+}
+
+ordered_json prediction_json(const expert_store_statistics& experts) {
+    if (!experts.prediction)
+        return nullptr;
+    ordered_json value;
+    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
+        value[std::string(name_of(source))] = source_json(experts.prediction->of(source), experts.prediction->top_k);
+    value["observations_dropped"] = experts.prediction->dropped;
+    value["hints_given"] = experts.hints.given;
+    value["hints_refused"] = experts.hints.refused;
+    value["hints_cancelled"] = experts.hints.cancelled;
+    value["misses_covered"] =
+        experts.hints.misses == 0
+            ? ordered_json(nullptr)
+            : ordered_json(static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.misses));
+    value["prefetch_wasted"] = experts.prefetch_wasted;
+    value["prefetch_open"] = experts.prefetch_open;
+    return value;
+}
+
+ordered_json recall_json(const expert_store_statistics& experts) {
+    if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
+        return nullptr;
+    return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
+}
+
+ordered_json precision_json(const expert_store_statistics& experts) {
+    if (experts.hints.absent == 0)
+        return nullptr;
+    return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
+}
+
+} // namespace
+
 ordered_json experts_json(const expert_store_statistics& experts) {
     const auto acquired = experts.hits + experts.demand_loads;
     return {
@@ -19,18 +64,23 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
         {"stall_s", experts.stall_s},
-        {"recall", nullptr},
-        {"precision", nullptr},
+        {"recall", recall_json(experts)},
+        {"precision", precision_json(experts)},
+        {"prediction", prediction_json(experts)},
     };
 }
 
-ordered_json speculation_json(const runtime_identity& identity) {
+ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts) {
+    const auto share = [](std::uint64_t part, std::uint64_t all) {
+        return static_cast<double>(part) / static_cast<double>(all);
+    };
     return {{"mode", identity.speculation_mode},
-            {"drafted", 0},
-            {"accepted", 0},
-            {"acceptance", nullptr},
-            {"mean_draft", 0.0},
-            {"steps", 0}};
+            {"drafted", counts.drafted},
+            {"accepted", counts.accepted},
+            {"acceptance",
+             counts.drafted == 0 ? ordered_json(nullptr) : ordered_json(share(counts.accepted, counts.drafted))},
+            {"mean_draft", counts.steps == 0 ? 0.0 : share(counts.drafted, counts.steps)},
+            {"steps", counts.steps}};
 }
 
 ordered_json usage_json(const generation_result& outcome) {
@@ -48,7 +98,7 @@ ordered_json moira_json(const runtime_identity& identity, const expert_store_sta
     value["lossy"] = identity.lossy;
     value["plugins"] = identity.plugins;
     value["experts"] = experts_json(experts);
-    value["speculation"] = speculation_json(identity);
+    value["speculation"] = speculation_json(identity, outcome.speculation);
     value["ignored"] = std::vector<std::string>(ignored.begin(), ignored.end());
     return value;
 }
@@ -70,6 +120,8 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
         {"context_max", statistics.identity.context_max},
         {"uptime_s", statistics.uptime_s},
         {"draining", statistics.draining},
+        {"step_hangs", statistics.step_hangs},
+        {"restarts", statistics.restarts},
         {"waiting", batch.waiting},
         {"running", batch.running},
         {"kv_pages_free", batch.pages_free},
@@ -89,7 +141,7 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
     };
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
     value["experts"] = experts_json(statistics.experts);
-    value["speculation"] = speculation_json(statistics.identity);
+    value["speculation"] = speculation_json(statistics.identity, batch.speculation);
     value["plugins"] = statistics.identity.plugins;
     value["lossy"] = statistics.identity.lossy;
     return value;

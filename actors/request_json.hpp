@@ -47,11 +47,12 @@ struct request_fields {
 result<request_fields> read_request(const nlohmann::json& object, unknown_field_policy policy,
                                     std::span<const std::string_view> others = {});
 
-/// `experts`: the counters of the expert store. recall and precision are null: no predictor runs.
+/// `experts`: the counters of the expert store. recall: share of what layers chose that was predicted one layer
+/// early; precision: share of the predicted experts that were absent and then chosen. Null where nothing was predicted.
 nlohmann::ordered_json experts_json(const expert_store_statistics& experts);
 
-/// `speculation`: acceptance is null while nothing was drafted.
-nlohmann::ordered_json speculation_json(const runtime_identity& identity);
+/// `speculation`: what became of drafts; acceptance is null while nothing was drafted, `steps` verified a draft.
+nlohmann::ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts);
 
 /// `usage`: tokens of prompt, completion and reused prefix.
 nlohmann::ordered_json usage_json(const generation_result& outcome);

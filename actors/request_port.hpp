@@ -1,10 +1,12 @@
 #pragma once
 
 #include "actors/runtime_statistics.hpp"
+#include "actors/text_question.hpp"
 #include "core/batch/generation_input.hpp"
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace moira {
 
@@ -23,6 +25,11 @@ public:
 
     /// Asks for statistics; answered by deliver_statistics with the same ticket.
     virtual void request_statistics(std::uint64_t ticket) = 0;
+
+    /// Ends a part of the runtime as a crash would. Called only where the limits allow faults.
+    virtual void inject_fault(const std::string& part) = 0;
+    /// Asks the tokenizer; answered by deliver_text with the same ticket.
+    virtual void request_text(std::uint64_t ticket, text_question question) = 0;
 
     /// Counters for final replies.
     virtual expert_store_statistics expert_statistics() const = 0;

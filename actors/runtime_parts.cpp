@@ -16,7 +16,19 @@ engine_options engine_options_of(const settings& all) {
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
+    options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
+    options.predict_routes = all.experts.prefetch != "off";
+    options.measure_routes = all.experts.measure_prediction;
     return options;
+}
+
+prefetch_policy prefetch_policy_of(const settings& all, std::uint32_t compute_threads) {
+    prefetch_policy policy;
+    policy.mode = all.experts.prefetch == "auto"     ? prefetch_mode::automatic
+                  : all.experts.prefetch == "always" ? prefetch_mode::always
+                                                     : prefetch_mode::off;
+    policy.idle_core = read_device_facts().cpu_cores > compute_threads;
+    return policy;
 }
 
 batch_options batch_options_of(const settings& all, const engine& model) {
@@ -31,6 +43,10 @@ batch_options batch_options_of(const settings& all, const engine& model) {
     options.kv.pages = model.limits().pages;
     options.kv.page_tokens = model.limits().page_tokens;
     options.kv.reuse_prefixes = all.context.prefix_reuse;
+    options.speculation.source = all.speculation.mode == "ngram" ? draft_source::ngram
+                                 : all.speculation.mode == "mtp" ? draft_source::model
+                                                                 : draft_source::none;
+    options.speculation.draft_max = all.speculation.max_draft;
     return options;
 }
 
@@ -51,6 +67,7 @@ tcp_limits tcp_limits_of(const settings& all) {
     limits.connections_max = static_cast<std::size_t>(all.server.max_connections);
     limits.lines.requests_max = static_cast<std::size_t>(all.server.max_requests_per_connection);
     limits.lines.line_bytes_max = all.server.max_line_bytes.bytes;
+    limits.http.body_bytes_max = all.server.max_line_bytes.bytes;
     limits.idle_timeout = seconds(all.server.idle_timeout_s);
     limits.line_timeout = seconds(all.server.line_timeout_s);
     limits.write_timeout = seconds(all.server.write_timeout_s);
@@ -77,7 +94,9 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
     if (!host)
         return tl::unexpected(host.error());
     room.plugins = std::move(*host);
-    auto loaded = engine::load(std::move(*opened), *room.plugins, engine_options_of(all), place.progress);
+    auto options = engine_options_of(all);
+    options.mtp = options.mtp || place.mtp;
+    auto loaded = engine::load(std::move(*opened), *room.plugins, options, place.progress);
     if (!loaded)
         return tl::unexpected(loaded.error());
     room.model = std::move(*loaded);

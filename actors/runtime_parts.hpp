@@ -24,12 +24,16 @@ batch_options batch_options_of(const settings& all, const engine& model);
 sampling_parameters sampling_of(const settings& all);
 tcp_limits tcp_limits_of(const settings& all);
 
+/// `compute_threads`: of the pool; a processor beyond them is the loaders' own.
+prefetch_policy prefetch_policy_of(const settings& all, std::uint32_t compute_threads);
+
 /// Where a runtime finds its files, and who wants to hear of it.
 struct runtime_surroundings {
     std::filesystem::path model;                        ///< folder of the checkpoint
     std::vector<std::filesystem::path> plugin_folders;
     load_progress progress = {};
     log_function log = {};
+    bool mtp = false;  ///< load the multi-token-prediction layer, whatever the settings say
 };
 
 /// The machine room below the actors, in the order in which it is built; destroyed in the opposite order. Also what

@@ -5,9 +5,14 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace moira {
+
+/// Every part of a runtime by the name of its actor: in logs, restarts and fault injection.
+inline constexpr std::string_view runtime_part_names[] = {"intake",       "tokenize_worker", "batcher",   "execution_stream",
+                                                          "expert_cache", "tcp_gateway",     "http_gateway", "route_predictor", "supervisor"};
 
 /// What never changes while a runtime lives: named in every final reply.
 struct runtime_identity {
@@ -28,6 +33,8 @@ struct runtime_statistics {
     double compute_s = 0, stall_s = 0;  ///< inside steps
     double overhead_us_p50 = 0, overhead_us_p99 = 0;  ///< per step outside its compute, over the last steps
     bool draining = false;
+    bool step_hangs = false;                          ///< the step in flight exceeds its time
+    std::map<std::string, std::uint64_t> restarts;    ///< lost parts that were started again
 };
 
 }  // namespace moira

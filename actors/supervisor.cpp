@@ -4,14 +4,25 @@
 #include "actors/caf_edition.hpp"
 #include "actors/execution_stream.hpp"
 #include "actors/expert_cache.hpp"
+#include "actors/gateway.hpp"
 #include "actors/intake.hpp"
-#include "actors/tcp_gateway.hpp"
+#include "actors/restart_policy.hpp"
+#include "actors/route_predictor.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace moira {
 
 namespace {
+
+/// The two kinds of gateways differ in how they are spawned and in their names.
+struct gateway_kind {
+    const char* name;
+    gateway_actor (*spawn)(caf::actor_system&, const intake_actor&, gateway_options);
+};
+constexpr gateway_kind tcp_kind{"tcp_gateway", spawn_tcp_gateway};
+constexpr gateway_kind http_kind{"http_gateway", spawn_http_gateway};
 
 class supervisor_state {
 public:
@@ -19,31 +30,39 @@ public:
 
     using pointer = supervisor_actor::stateful_pointer<supervisor_state>;
 
-    /// Links tie the parts' lives together: when one ends with an error, all do. An orderly end of the supervisor ends
-    /// them too, through the same links.
-    void start(pointer self, const supervisor_options& options, const runtime_handles& parts,
-               const execution_stream_actor& stream) {
+    void start(pointer self, const supervisor_options& options) {
         self_ = self;
         options_ = options;
-        intake_ = parts.intake;
-        self->link_to(parts.intake);
-        self->link_to(parts.batcher);
-        self->link_to(parts.cache);
-        self->link_to(stream);
+        self->set_down_handler([this](const caf::down_msg& gone) { part_ended(gone); });
+        self->set_exit_handler([this](const caf::exit_msg& message) { end_all(message.reason); });
+        start_predictor();
+        start_stream();
+        start_front();
+        start_cache();
+        watch_later();
     }
 
-    caf::typed_response_promise<std::string> listen(const std::string& address) {
+    // ---- orders ----
+
+    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const std::string& address) {
         auto promise = self_->make_response_promise<std::string>();
-        tcp_gateway_options wanted;
-        wanted.limits = options_.tcp;
-        wanted.keys = options_.api_keys;
-        wanted.identity = *options_.identity;
-        wanted.expert_statistics = [model = options_.model] { return model->experts().statistics(); };
-        auto gateway = spawn_tcp_gateway(self_->system(), intake_, std::move(wanted));
-        self_->link_to(gateway);
-        gateways_.push_back(gateway);
-        promise.delegate(gateway, listen_atom{}, address);
+        auto gateway = start_gateway(kind);
+        self_->request(gateway, caf::infinite, listen_atom{}, address)
+            .then(
+                [this, promise, gateway, &kind](const std::string& bound) mutable {
+                    gateways_.push_back({gateway, &kind, bound});
+                    promise.deliver(bound);
+                },
+                [promise, gateway](caf::error& why) mutable {
+                    end_now(gateway, caf::exit_reason::user_shutdown);
+                    promise.deliver(std::move(why));
+                });
         return promise;
+    }
+
+    intake_actor add_sink(const supervised_sink_actor& sink) {
+        sinks_.push_back(sink);
+        return intake_;
     }
 
     /// Gateways first, so that their clients' last answers go out; then intake, which asks the batcher.
@@ -53,66 +72,250 @@ public:
         return promise;
     }
 
+    caf::typed_response_promise<bool> resize(std::uint64_t budget_bytes) {
+        auto promise = self_->make_response_promise<bool>();
+        promise.delegate(cache_, resize_atom{}, budget_bytes);
+        return promise;
+    }
+
     caf::typed_response_promise<runtime_statistics_ptr> statistics() {
         auto promise = self_->make_response_promise<runtime_statistics_ptr>();
         promise.delegate(intake_, stats_atom{});
         return promise;
     }
 
+    void preempt(std::int32_t count) { self_->send(batcher_, preempt_atom{}, count); }
+
+    void watch() {
+        self_->send(batcher_, watch_atom{});
+        watch_later();
+    }
+
+    /// Ends a part as a crash would.
+    bool inject(const std::string& part) {
+        if (part == "tokenize_worker")
+            self_->send(intake_, fault_atom{});
+        else if (part == "intake")
+            end_now(intake_, caf::exit_reason::kill);
+        else if (part == "batcher")
+            end_now(batcher_, caf::exit_reason::kill);
+        else if (part == "execution_stream")
+            end_now(stream_, caf::exit_reason::kill);
+        else if (part == "expert_cache")
+            end_now(cache_, caf::exit_reason::kill);
+        else if (part == "route_predictor" && predictor_)
+            end_now(predictor_, caf::exit_reason::kill);
+        else if (part == "supervisor")
+            end_now(supervisor_actor{self_}, caf::exit_reason::unhandled_exception);  // kill would spare the parts
+        else
+            return inject_gateway(part);
+        return true;
+    }
+
 private:
+    bool inject_gateway(const std::string& part) {
+        const auto found = std::find_if(gateways_.begin(), gateways_.end(),
+                                        [&](const gateway_part& each) { return part == each.kind->name; });
+        if (found == gateways_.end())
+            return false;
+        end_now(found->actor, caf::exit_reason::kill);
+        return true;
+    }
+
+    struct gateway_part {
+        gateway_actor actor;
+        const gateway_kind* kind;
+        std::string address;
+    };
+
+    // ---- starting parts ----
+
+    /// Only where the engine predicts.
+    void start_predictor() {
+        if (const auto& board = options_.model->routes()) {
+            predictor_ = spawn_route_predictor(self_->system(), board);
+            self_->monitor(predictor_);
+        }
+    }
+
+    void start_stream() {
+        const auto run = [model = options_.model](const step_plan& plan) { return model->run_step(plan); };
+        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {predictor_, options_.model->routes()});
+        self_->monitor(stream_);
+    }
+
+    /// Batcher and intake: neither can go on with the other's successor, since each knows requests of the other.
+    void start_front() {
+        batcher_actor_options batcher;
+        batcher.batch = options_.batch;
+        batcher.identity = options_.identity;
+        batcher.model = options_.model;
+        batcher.restarts = restarts_;
+        batcher.step_timeout = options_.step_timeout;
+        batcher.token_bytes = [text = options_.rules->text](token_id id) {
+            return text ? text->token_bytes(id) : std::string_view{};
+        };
+        batcher_ = spawn_batcher(self_->system(), batcher, stream_);
+        intake_options intake;
+        intake.rules = options_.rules;
+        intake.open_max = static_cast<std::size_t>(options_.batch.queue_max);
+        intake_ = spawn_intake(self_->system(), intake, batcher_);
+        self_->monitor(batcher_);
+        self_->monitor(intake_);
+    }
+
+    void start_cache() {
+        cache_ = spawn_expert_cache(self_->system(), options_.model, options_.prefetch);
+        self_->monitor(cache_);
+    }
+
+    gateway_actor start_gateway(const gateway_kind& kind) {
+        gateway_options wanted;
+        wanted.rules = options_.rules;
+        wanted.limits = options_.tcp;
+        wanted.keys = options_.api_keys;
+        wanted.identity = *options_.identity;
+        wanted.expert_statistics = [model = options_.model] { return model->expert_statistics(); };
+        if (options_.fault_injection)
+            wanted.inject_fault = [address = caf::actor_cast<caf::actor_addr>(supervisor_actor{self_})](const std::string& part) {
+                if (const auto supervisor = caf::actor_cast<supervisor_actor>(address))
+                    caf::anon_send(supervisor, fault_atom{}, part);
+            };
+        auto gateway = kind.spawn(self_->system(), intake_, std::move(wanted));
+        self_->monitor(gateway);
+        return gateway;
+    }
+
+    // ---- losing parts ----
+
+    void part_ended(const caf::down_msg& gone) {
+        const auto is = [&](const auto& part) { return part && part.address() == gone.source; };
+        if (is(stream_))
+            restart("execution_stream", gone.reason, [this] { restart_stream(); });
+        else if (is(intake_))
+            restart("intake", gone.reason, [this] { restart_front(); });
+        else if (is(batcher_))
+            restart("batcher", gone.reason, [this] { restart_front(); });
+        else if (is(predictor_))
+            restart("route_predictor", gone.reason, [this] { restart_predictor(); });
+        else if (is(cache_))
+            restart("expert_cache", gone.reason, [this] { start_cache(); });
+        else if (const auto gateway = std::find_if(gateways_.begin(), gateways_.end(),
+                                                   [&](const gateway_part& each) { return is(each.actor); });
+                 gateway != gateways_.end())
+            restart(gateway->kind->name, gone.reason, [this, gateway] { restart_gateway(*gateway); });
+    }
+
+    template <class Start>
+    void restart(const std::string& part, const caf::error& reason, const Start& start) {
+        const auto why = part + " has ended: " + self_->system().render(reason);
+        if (!restarts_->allow(part, std::chrono::steady_clock::now())) {
+            say(log_level::error, why + "; it was started again too often, the runtime ends");
+            end_all(reason);
+            return;
+        }
+        say(log_level::warning, why + "; starting it again");
+        start();
+    }
+
+    void restart_stream() {
+        start_stream();
+        self_->send(batcher_, stream_atom{}, stream_);
+    }
+
+    void restart_predictor() {
+        start_predictor();
+        self_->send(stream_, observe_atom{}, predictor_);
+    }
+
+    void restart_front() {
+        self_->demonitor(batcher_.address());
+        self_->demonitor(intake_.address());
+        end_now(batcher_, caf::exit_reason::kill);
+        end_now(intake_, caf::exit_reason::kill);
+        start_front();
+        for (const auto& sink : sinks_)
+            self_->send(sink, intake_atom{}, intake_);
+        for (const auto& gateway : gateways_)
+            self_->send(gateway.actor, intake_atom{}, intake_);
+    }
+
+    /// On the same address: clients find it where it was.
+    void restart_gateway(gateway_part& part) {
+        part.actor = start_gateway(*part.kind);
+        self_->request(part.actor, caf::infinite, listen_atom{}, part.address)
+            .then([](const std::string&) {},
+                  [this, actor = part.actor](const caf::error&) { end_now(actor, caf::exit_reason::kill); });
+    }
+
+    void end_all(const caf::error& reason) {
+        self_->set_down_handler([](const caf::down_msg&) {});
+        for (const auto& gateway : gateways_)
+            end_now(gateway.actor, caf::exit_reason::user_shutdown);
+        end_now(intake_, caf::exit_reason::user_shutdown);
+        end_now(batcher_, caf::exit_reason::user_shutdown);
+        end_now(cache_, caf::exit_reason::user_shutdown);
+        if (predictor_)
+            end_now(predictor_, caf::exit_reason::user_shutdown);
+        end_now(stream_, caf::exit_reason::user_shutdown);
+        self_->quit(reason);
+    }
+
+    // ---- the rest ----
+
     void drain_next_gateway(std::size_t index, caf::typed_response_promise<bool> promise) {
-        if (index == gateways_.size()) {
+        if (index >= gateways_.size()) {
             promise.delegate(intake_, drain_atom{});
             return;
         }
         // The gateway bounds its own draining; the margin covers its last writes.
         const auto patience = options_.tcp.drain_timeout + std::chrono::seconds(5);
-        self_->request(gateways_[index], patience, drain_atom{})
+        self_->request(gateways_[index].actor, patience, drain_atom{})
             .then([this, index, promise](bool) { drain_next_gateway(index + 1, promise); },
                   [this, index, promise](const caf::error&) { drain_next_gateway(index + 1, promise); });
     }
 
+    void watch_later() {
+        constexpr auto interval = std::chrono::seconds(1);  // a hang is told of with this precision
+        self_->delayed_send(self_, interval, watch_atom{});
+    }
+
+    void say(log_level level, const std::string& sentence) const {
+        if (options_.log)
+            options_.log(level, sentence);
+    }
+
     pointer self_ = nullptr;
     supervisor_options options_;
+    std::shared_ptr<restart_policy> restarts_ = std::make_shared<restart_policy>();
+    execution_stream_actor stream_;
+    batcher_actor batcher_;
     intake_actor intake_;
-    std::vector<tcp_gateway_actor> gateways_;
+    expert_cache_actor cache_;
+    route_predictor_actor predictor_;
+    std::vector<gateway_part> gateways_;
+    std::vector<supervised_sink_actor> sinks_;
 };
 
-supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const supervisor_options& options,
-                                           const runtime_handles& parts, const execution_stream_actor& stream) {
-    self->state.start(self, options, parts, stream);
+supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const supervisor_options& options) {
+    self->state.start(self, options);
     return {
-        [self](listen_atom, const std::string& address) { return self->state.listen(address); },
+        [self](fault_atom, const std::string& part) { return self->state.inject(part); },
+        [self](watch_atom) { self->state.watch(); },
+        [self](intake_atom, const supervised_sink_actor& sink) { return self->state.add_sink(sink); },
+        [self](preempt_atom, std::int32_t count) { self->state.preempt(count); },
+        [self](resize_atom, std::uint64_t budget_bytes) { return self->state.resize(budget_bytes); },
+        [self](listen_atom, const std::string& address) { return self->state.listen(tcp_kind, address); },
+        [self](listen_atom, http_atom, const std::string& address) { return self->state.listen(http_kind, address); },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };
 }
 
-batcher_actor_options batcher_options(const supervisor_options& options) {
-    batcher_actor_options made;
-    made.batch = options.batch;
-    made.identity = options.identity;
-    made.model = options.model;
-    made.token_bytes = [text = options.rules->text](token_id id) {
-        return text ? text->token_bytes(id) : std::string_view{};
-    };
-    return made;
-}
-
 }  // namespace
 
-runtime_handles spawn_supervisor(caf::actor_system& system, const supervisor_options& options) {
-    const auto run = [model = options.model](const step_plan& plan) { return model->run_step(plan); };
-    const auto stream = spawn_execution_stream(system, run, options.own_thread);
-    runtime_handles parts;
-    parts.batcher = spawn_batcher(system, batcher_options(options), stream);
-    intake_options intake;
-    intake.rules = options.rules;
-    intake.open_max = static_cast<std::size_t>(options.batch.queue_max);
-    parts.intake = spawn_intake(system, intake, parts.batcher);
-    parts.cache = spawn_expert_cache(system, options.model);
-    parts.supervisor = spawn_part<supervisor_actor, supervisor_state>(system, supervisor, options, parts, stream);
-    return parts;
+supervisor_actor spawn_supervisor(caf::actor_system& system, const supervisor_options& options) {
+    return spawn_part<supervisor_actor, supervisor_state>(system, supervisor, options);
 }
 
 }  // namespace moira

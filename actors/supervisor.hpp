@@ -7,6 +7,7 @@
 #include "core/batch/request_intake.hpp"
 #include "core/execute/engine.hpp"
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,20 +22,19 @@ struct supervisor_options {
     batch_options batch;
     tcp_limits tcp;
     std::vector<std::string> api_keys;
-    bool own_thread = true;  ///< of the execution stream
+    prefetch_policy prefetch;                ///< what becomes of hints
+    std::chrono::seconds step_timeout{300};  ///< a step that computes longer hangs
+    bool own_thread = true;                  ///< of the execution stream
+    bool fault_injection = false;            ///< clients of gateways may end parts
     log_function log;
 };
 
-/// Handles of the parts that callers talk to.
-struct runtime_handles {
-    supervisor_actor supervisor;
-    intake_actor intake;
-    batcher_actor batcher;
-    expert_cache_actor cache;
-};
-
-/// Spawns the parts and the supervisor that watches them. When a part ends by itself, the supervisor ends the others
-/// and itself with the same reason, so that nobody waits for an answer that cannot come.
-runtime_handles spawn_supervisor(caf::actor_system& system, const supervisor_options& options);
+/// Spawns the parts, watches them, and starts lost ones again within restart_policy's bound:
+///   expert_cache      nothing but hints and statistics was in it;
+///   execution_stream  running sequences are recomputed, clients see a pause;
+///   intake, batcher   go together: what is open fails with `restarted`, sinks submit to the new intake;
+///   a gateway         listens again on the same address; its connections are gone.
+/// Beyond the bound, or when it is ended itself, the supervisor ends all parts with its reason.
+supervisor_actor spawn_supervisor(caf::actor_system& system, const supervisor_options& options);
 
 }  // namespace moira

@@ -22,10 +22,10 @@ void set_options(asio::ip::tcp::socket& socket, const tcp_limits& limits) {
 } // namespace
 
 tcp_connection::tcp_connection(asio::ip::tcp::socket socket, std::uint64_t number, const tcp_limits& limits,
-                               line_session session, connection_host& host)
+                               std::unique_ptr<connection_session> session, connection_host& host)
     : socket_(std::move(socket)), number_(number), limits_(limits), session_(std::move(session)), host_(host),
       read_buffer_(limits.read_bytes), opened_(clock::now()), active_(opened_), progress_(opened_),
-      line_began_(opened_), lingering_since_(opened_), quiet_since_(opened_) {}
+      message_began_(opened_), lingering_since_(opened_), quiet_since_(opened_) {}
 
 void tcp_connection::start() {
     set_options(socket_, limits_);
@@ -56,24 +56,26 @@ void tcp_connection::received(const asio::error_code& failure, std::size_t bytes
         return cut(); // a half-close counts as gone: nobody who leaves waits for an answer
     if (state_ == state::open) {
         active_ = clock::now();
-        session_.receive({read_buffer_.data(), bytes});
-        take_lines();
+        session_->receive({read_buffer_.data(), bytes});
+        take_messages();
     }
     read();
 }
 
-void tcp_connection::take_lines() {
+void tcp_connection::take_messages() {
     session_output output;
-    more_ = session_.process(output);
-    const bool line_open = session_.partial_line();
-    if (line_open && (!line_open_ || !output.lines.empty() || !output.actions.empty()))
-        line_began_ = clock::now();
-    line_open_ = line_open;
+    more_ = session_->process(output);
+    const bool message_open = session_->partial();
+    if (message_open && (!message_open_ || !output.bytes.empty() || !output.actions.empty()))
+        message_began_ = clock::now();
+    message_open_ = message_open;
     apply(std::move(output));
+    write();
 }
 
+/// The bytes wait for write() or flush().
 void tcp_connection::apply(session_output output) {
-    queue_ += output.lines;
+    queue_ += output.bytes;
     for (auto& action : output.actions) {
         if (auto* submit = std::get_if<submit_action>(&action))
             host_.submit(number_, submit->tag, std::move(submit->input));
@@ -81,10 +83,13 @@ void tcp_connection::apply(session_output output) {
             host_.cancel(cancel->tag);
         else if (std::holds_alternative<statistics_action>(action))
             host_.request_statistics(number_);
+        else if (const auto* fault = std::get_if<fault_action>(&action))
+            host_.inject_fault(fault->part);
+        else if (auto* text = std::get_if<text_action>(&action))
+            host_.request_text(number_, std::move(text->question));
         else
             close_gently();
     }
-    write();
 }
 
 void tcp_connection::deliver(const output_event& event, const expert_store_statistics& experts) {
@@ -94,22 +99,41 @@ void tcp_connection::deliver(const output_event& event, const expert_store_stati
         return cut(true);
     in_burst_ = true;
     session_output output;
-    session_.deliver(event, experts, output);
-    queue_ += output.lines;
+    session_->deliver(event, experts, output);
+    apply(std::move(output));
     if (event.finished)
-        active_ = quiet_since_ = clock::now();
+        note_answer();
 }
 
-void tcp_connection::deliver_statistics(const result<std::shared_ptr<const runtime_statistics>>& statistics) {
+void tcp_connection::deliver_statistics(const result<std::shared_ptr<const runtime_statistics>>& statistics,
+                                        const tcp_statistics& server) {
     if (state_ != state::open)
         return;
     session_output output;
-    session_.deliver_statistics(statistics, output);
-    queue_ += output.lines;
+    session_->deliver_statistics(statistics, server, output);
+    apply(std::move(output));
+    note_answer();
+}
+
+void tcp_connection::deliver_text(const result<text_answer>& answer) {
+    if (state_ != state::open)
+        return;
+    session_output output;
+    session_->deliver_text(answer, output);
+    apply(std::move(output));
+    note_answer();
+}
+
+void tcp_connection::note_answer() {
+    active_ = quiet_since_ = clock::now();
+    answered_ = true;
 }
 
 void tcp_connection::flush() {
     in_burst_ = false;
+    // What came while an answer was owed is handled now, unless the client must read first.
+    if (std::exchange(answered_, false) && state_ == state::open && !more_)
+        return take_messages();
     if (state_ != state::closed)
         write();
 }
@@ -152,12 +176,12 @@ void tcp_connection::written(const asio::error_code& failure, std::size_t bytes)
         return;
     // Half of the pause mark, so that reading does not flicker.
     if (more_ && waiting_bytes() < limits_.write_queue_bytes_max / 8)
-        take_lines();
+        take_messages();
     read();
 }
 
 void tcp_connection::close_after(const error& why) {
-    queue_ += line_session::error_line(why);
+    queue_ += session_->last_words(why);
     close_gently();
     write();
 }
@@ -178,7 +202,7 @@ void tcp_connection::begin_linger() {
 }
 
 void tcp_connection::abandon_requests() {
-    for (const auto tag : session_.running())
+    for (const auto tag : session_->running())
         host_.abandon(tag);
 }
 
@@ -195,7 +219,7 @@ void tcp_connection::cut(bool slow) {
 
 void tcp_connection::drain() {
     draining_ = true;
-    session_.drain();
+    session_->drain();
     quiet_since_ = clock::now();
 }
 
@@ -210,12 +234,12 @@ void tcp_connection::sweep(clock::time_point now) {
 
 void tcp_connection::sweep_open(clock::time_point now) {
     if (paused())
-        line_began_ = now; // the client cannot end its line while nobody reads
-    if (line_open_ && now - line_began_ > limits_.line_timeout)
-        return close_after({errc::too_slow, "a line was begun and not ended in time; send whole lines"});
-    if (!session_.authenticated() && now - opened_ > limits_.line_timeout)
-        return close_after({errc::too_slow, "no key came in time; send {\"auth\":\"KEY\"} first"});
-    if (!session_.idle() || waiting_bytes() != 0)
+        message_began_ = now; // the client cannot end its line while nobody reads
+    if (message_open_ && now - message_began_ > limits_.line_timeout)
+        return close_after({errc::too_slow, "a line or request was begun and not ended in time; send it whole"});
+    if (!session_->authenticated() && now - opened_ > limits_.line_timeout)
+        return close_after({errc::too_slow, "no key came in time; send one first"});
+    if (!session_->idle() || waiting_bytes() != 0)
         return;
     if (draining_ && now - quiet_since_ > limits_.drain_grace) {
         close_gently();

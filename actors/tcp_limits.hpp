@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/http_limits.hpp"
 #include "actors/line_protocol.hpp"
 
 #include <chrono>
@@ -7,7 +8,7 @@
 
 namespace moira {
 
-/// Every bound of the TCP gateway, with the reason for its default. The setting that changes it stands in brackets.
+/// Every bound of the gateways, with the reason for its default. The setting that changes it stands in brackets.
 struct tcp_limits {
     using milliseconds = std::chrono::milliseconds;
 
@@ -19,6 +20,12 @@ struct tcp_limits {
 
     /// [server.max_requests_per_connection, server.max_line_bytes]
     line_limits lines;
+
+    /// [server.max_line_bytes] for the body.
+    http_limits http;
+
+    /// Texts that wait for the tokenizer, of all connections: 64 MiB at most.
+    std::size_t texts_waiting_max = 64;
 
     /// [server.idle_timeout_s] A connection without requests and without bytes; zero: no limit.
     milliseconds idle_timeout{300'000};

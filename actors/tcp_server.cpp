@@ -13,14 +13,18 @@
 #include <thread>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 
 namespace moira {
 
 namespace {
 
-struct statistics_answer {
+using statistics_result = result<std::shared_ptr<const runtime_statistics>>;
+
+/// What the runtime answers to a connection's question.
+struct runtime_answer {
     std::uint64_t ticket;
-    result<std::shared_ptr<const runtime_statistics>> statistics;
+    std::variant<statistics_result, result<text_answer>> what;
 };
 
 using output_batch_list = std::vector<std::shared_ptr<const output_batch>>;
@@ -39,13 +43,13 @@ std::vector<std::shared_ptr<tcp_connection>> listed(const connection_map& connec
 
 class tcp_server::impl final : public connection_host {
 public:
-    impl(const tcp_limits& limits, std::vector<std::string> keys, runtime_identity identity, request_port& port);
+    impl(const tcp_limits& limits, session_factory sessions, request_port& port);
     ~impl() override { stop(); }
 
     result<void> listen(std::string_view address);
     const std::string& address() const noexcept { return address_; }
     void put(std::shared_ptr<const output_batch> news);
-    void put(statistics_answer answer);
+    void put(runtime_answer answer);
     void drain(std::function<void()> done);
     void stop();
     tcp_statistics statistics() const { return {connection_count_, request_count_, accepted_, refused_, closed_slow_}; }
@@ -54,6 +58,8 @@ public:
     void cancel(std::uint64_t tag) override { port_.cancel(tag); }
     void abandon(std::uint64_t tag) override;
     void request_statistics(std::uint64_t connection) override { port_.request_statistics(connection); }
+    void inject_fault(const std::string& part) override { port_.inject_fault(part); }
+    void request_text(std::uint64_t connection, text_question question) override;
     void forget(std::uint64_t connection, bool slow) override;
 
 private:
@@ -62,7 +68,7 @@ private:
     void wake();
     void take_outbox();
     void spread(const output_batch_list& news);
-    void spread(const std::vector<statistics_answer>& answers);
+    void spread(const std::vector<runtime_answer>& answers);
     void end_route(std::uint64_t tag);
     void accepted(asio::ip::tcp::socket socket);
     void sweep_later();
@@ -74,8 +80,7 @@ private:
 
     // Read by every thread, never changed after the start.
     tcp_limits limits_;
-    std::vector<std::string> keys_;
-    runtime_identity identity_;
+    session_factory sessions_;
     request_port& port_;
     std::string address_;
 
@@ -83,7 +88,7 @@ private:
     // `done`.
     std::mutex mutex_;
     output_batch_list news_;
-    std::vector<statistics_answer> answers_;
+    std::vector<runtime_answer> answers_;
     std::vector<std::function<void()>> drained_;
     bool posted_ = false, stopped_ = false;
 
@@ -94,6 +99,7 @@ private:
     asio::steady_timer sweep_timer_;
     tag_counter tags_;
     std::uint64_t connections_made_ = 0;
+    std::size_t texts_waiting_ = 0;
     connection_map connections_, refusals_;
     std::unordered_map<std::uint64_t, std::uint64_t> routes_; // tag -> connection
     bool draining_ = false, drain_expired_ = false, closing_ = false;
@@ -106,13 +112,14 @@ private:
     std::thread thread_;
 };
 
-tcp_server::impl::impl(const tcp_limits& limits, std::vector<std::string> keys, runtime_identity identity,
-                       request_port& port)
-    : limits_(limits), keys_(std::move(keys)), identity_(std::move(identity)), port_(port), work_(io_.get_executor()),
+tcp_server::impl::impl(const tcp_limits& limits, session_factory sessions, request_port& port)
+    : limits_(limits), sessions_(std::move(sessions)), port_(port), work_(io_.get_executor()),
       listener_(io_, limits.accept_pause, [this](asio::ip::tcp::socket socket) { accepted(std::move(socket)); }),
       sweep_timer_(io_) {
     // Answers to one read must not look like a slow reader's backlog.
-    limits_.lines.output_bytes_pause = std::min(limits_.lines.output_bytes_pause, limits_.write_queue_bytes_max / 4);
+    const auto pause_max = limits_.write_queue_bytes_max / 4;
+    limits_.lines.output_bytes_pause = std::min(limits_.lines.output_bytes_pause, pause_max);
+    limits_.http.output_bytes_pause = std::min(limits_.http.output_bytes_pause, pause_max);
 }
 
 result<void> tcp_server::impl::listen(std::string_view address) {
@@ -132,7 +139,7 @@ void tcp_server::impl::put(std::shared_ptr<const output_batch> news) {
     wake();
 }
 
-void tcp_server::impl::put(statistics_answer answer) {
+void tcp_server::impl::put(runtime_answer answer) {
     const std::lock_guard lock(mutex_);
     answers_.push_back(std::move(answer));
     wake();
@@ -148,7 +155,7 @@ void tcp_server::impl::wake() {
 
 void tcp_server::impl::take_outbox() {
     output_batch_list news;
-    std::vector<statistics_answer> answers;
+    std::vector<runtime_answer> answers;
     {
         const std::lock_guard lock(mutex_);
         news.swap(news_);
@@ -183,13 +190,19 @@ void tcp_server::impl::spread(const output_batch_list& news) {
         connection->flush();
 }
 
-void tcp_server::impl::spread(const std::vector<statistics_answer>& answers) {
+void tcp_server::impl::spread(const std::vector<runtime_answer>& answers) {
     for (const auto& answer : answers) {
+        const auto* const text = std::get_if<result<text_answer>>(&answer.what);
+        if (text != nullptr)
+            --texts_waiting_;
         const auto found = connections_.find(answer.ticket);
         if (found == connections_.end())
             continue;
         const auto connection = found->second;
-        connection->deliver_statistics(answer.statistics);
+        if (text != nullptr)
+            connection->deliver_text(*text);
+        else
+            connection->deliver_statistics(std::get<statistics_result>(answer.what), statistics());
         connection->flush();
     }
 }
@@ -199,6 +212,15 @@ void tcp_server::impl::submit(std::uint64_t connection, std::uint64_t tag,
     routes_.emplace(tag, connection);
     request_count_ = routes_.size();
     port_.submit(tag, std::move(input));
+}
+
+void tcp_server::impl::request_text(std::uint64_t connection, text_question question) {
+    // A client that asks and leaves must not pile up work. The answer comes later in both cases: the session is in the
+    // middle of its message now.
+    if (++texts_waiting_ > limits_.texts_waiting_max)
+        return put(runtime_answer{
+            connection, result<text_answer>(fail(errc::queue_full, "too many texts wait for the tokenizer"))});
+    port_.request_text(connection, std::move(question));
 }
 
 void tcp_server::impl::end_route(std::uint64_t tag) {
@@ -230,8 +252,8 @@ void tcp_server::impl::accepted(asio::ip::tcp::socket socket) {
     if (full && refusals_.size() >= limits_.refusals_max)
         return;
     const auto number = ++connections_made_;
-    auto connection = std::make_shared<tcp_connection>(std::move(socket), number, limits_,
-                                                       line_session(limits_.lines, keys_, identity_, tags_), *this);
+    auto connection =
+        std::make_shared<tcp_connection>(std::move(socket), number, limits_, sessions_(limits_, tags_), *this);
     if (full) {
         refusals_.emplace(number, connection);
         return connection->refuse(
@@ -345,9 +367,8 @@ tcp_server::tcp_server(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 tcp_server::~tcp_server() = default;
 
 result<std::unique_ptr<tcp_server>> tcp_server::start(std::string_view address, const tcp_limits& limits,
-                                                      std::vector<std::string> keys, runtime_identity identity,
-                                                      request_port& port) {
-    auto parts = std::make_unique<impl>(limits, std::move(keys), std::move(identity), port);
+                                                      session_factory sessions, request_port& port) {
+    auto parts = std::make_unique<impl>(limits, std::move(sessions), port);
     if (auto listening = parts->listen(address); !listening)
         return tl::unexpected<error>(std::move(listening.error()));
     return std::unique_ptr<tcp_server>(new tcp_server(std::move(parts)));
@@ -362,7 +383,11 @@ void tcp_server::deliver(std::shared_ptr<const output_batch> news) {
 
 void tcp_server::deliver_statistics(std::uint64_t ticket,
                                     result<std::shared_ptr<const runtime_statistics>> statistics) {
-    impl_->put(statistics_answer{ticket, std::move(statistics)});
+    impl_->put(runtime_answer{ticket, std::move(statistics)});
+}
+
+void tcp_server::deliver_text(std::uint64_t ticket, result<text_answer> answer) {
+    impl_->put(runtime_answer{ticket, std::move(answer)});
 }
 
 void tcp_server::drain(std::function<void()> done) {

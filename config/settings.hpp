@@ -29,8 +29,10 @@ struct expert_settings {
     std::string policy = "lru";
     /// The loader chooses page cache or direct I/O by working set against memory: both wrong choices cost 2-4x.
     std::string io = "auto";
-    /// Prefetching on a busy disk loses 7-61 %: off until it is admitted by measured gain.
+    /// Prefetching on a busy disk loses 7-61 %, and without a processor to spare it takes time from the step: off until
+    /// somebody has measured a gain on the machine at hand.
     std::string prefetch = "off";
+    bool measure_prediction = false; ///< costs two more routers per layer
     std::string predictor;
     std::string precision = "keep"; ///< exact by default
     std::string profile;
@@ -82,6 +84,7 @@ struct compute_settings {
 
 struct runtime_settings {
     bool own_thread = true;         ///< of the execution stream, so that a step never holds up the scheduler's threads
+    std::int32_t step_timeout_s = 300; ///< a prompt chunk of a large model from a slow disk takes a minute
     std::int32_t actor_threads = 2; ///< actors are one-line handlers: two keep them off each other's way
 };
 

@@ -29,6 +29,15 @@ result<void> check_batch(const loaded_settings& loaded) {
                     std::to_string(batch.max_sequences) + ": every running sequence needs a row of each step");
 }
 
+result<void> check_prefetch(const loaded_settings& loaded) {
+    const expert_settings& experts = loaded.values.experts;
+    if (experts.prefetch == "off" || experts.loader_threads >= 2)
+        return {};
+    return fail(errc::invalid_config, place(loaded, "experts.prefetch") + ": found " + experts.prefetch +
+                                          ", expected at least 2 " + place(loaded, "experts.loader_threads") +
+                                          ": one must stay free for experts that are wanted now");
+}
+
 } // namespace
 
 result<endpoint> parse_endpoint(std::string_view text) {
@@ -75,6 +84,8 @@ result<void> check_settings(const loaded_settings& loaded) {
                                                   address.host +
                                                   ", expected a loopback address: anyone who connects "
                                                   "could kill parts of the server");
+    if (auto done = check_prefetch(loaded); !done)
+        return done;
     return check_batch(loaded);
 }
 

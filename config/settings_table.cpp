@@ -24,6 +24,7 @@ constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
 constexpr std::string_view prune_modes[] = {"off", "gate_mass"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
+constexpr std::string_view speculation_honoured[] = {"off", "ngram", "mtp"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
 
 // Bounds that several keys share. Two million positions is beyond any published context window; 2^53 is where a
@@ -73,8 +74,9 @@ constexpr std::array rows{
     text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies,
                                         policies_honoured),
     text<&s::experts, &experts::io>("experts.io", "how experts are read: past the page cache or through it", io_modes),
-    text<&s::experts, &experts::prefetch>("experts.prefetch", "load predicted experts ahead of time", prefetch_modes,
-                                          off_only),
+    text<&s::experts, &experts::prefetch>("experts.prefetch", "load predicted experts ahead of time", prefetch_modes),
+    plain<&s::experts, &experts::measure_prediction>("experts.measure_prediction", "",
+                                                     "measure every predictor in every step, for statistics"),
     text<&s::experts, &experts::predictor>("experts.predictor", "file of trained predictors; empty: none", {},
                                            empty_only),
     text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions,
@@ -89,7 +91,7 @@ constexpr std::array rows{
                                                   "routing weight that the kept experts carry"),
 
     text<&s::speculation, &speculation_settings::mode>(
-        "speculation.mode", "draft several tokens, verify them in a step", speculation_modes, off_only),
+        "speculation.mode", "draft several tokens, verify them in a step", speculation_modes, speculation_honoured),
     number<&s::speculation, &speculation_settings::max_draft>("speculation.max_draft", "tokens", 0, 64,
                                                               "longest draft"),
 
@@ -129,10 +131,12 @@ constexpr std::array rows{
 
     plain<&s::runtime, &runtime_settings::own_thread>("runtime.own_thread", "",
                                                       "steps run on a thread of their own, not on the scheduler's"),
+    number<&s::runtime, &runtime_settings::step_timeout_s>("runtime.step_timeout_s", "s", 1, seconds_max,
+                                                           "a step that computes longer hangs: its requests fail"),
     number<&s::runtime, &runtime_settings::actor_threads>("runtime.actor_threads", "threads", 1, threads_max,
                                                           "threads of the actor scheduler"),
 
-    text<&s::server, &server::http>("server.http", "HOST:PORT for HTTP; empty: none", {}, empty_only),
+    text<&s::server, &server::http>("server.http", "HOST:PORT for HTTP; port 0: any free one; empty: none"),
     text<&s::server, &server::tcp>("server.tcp", "HOST:PORT for the line protocol; port 0: any free one; empty: none"),
     text<&s::server, &server::api_key_file>("server.api_key_file", "file with one key a line; empty: no keys"),
     number<&s::server, &server::max_connections>("server.max_connections", "connections", 1, 65'536,
@@ -142,7 +146,7 @@ constexpr std::array rows{
     number<&s::server, &server::max_requests_per_connection>("server.max_requests_per_connection", "requests", 1,
                                                              65'536, "running and waiting ones of one connection"),
     number<&s::server, &server::max_line_bytes>("server.max_line_bytes", "bytes", kib, 64 * mib,
-                                                "longest line that a client may send"),
+                                                "longest line or body that a client may send"),
     number<&s::server, &server::idle_timeout_s>("server.idle_timeout_s", "s", 0, seconds_max,
                                                 "closes a connection without requests; 0: never"),
     number<&s::server, &server::line_timeout_s>("server.line_timeout_s", "s", 1, seconds_max,

@@ -24,6 +24,7 @@ constexpr std::array table{
     error_description{errc::too_many_connections, "too_many_connections", 503, true, "wait and connect again"},
     error_description{errc::too_slow, "too_slow", 408, true, "read and send faster, or ask for less"},
     error_description{errc::draining, "draining", 503, true, "send to another server, or wait for the restart"},
+    error_description{errc::restarted, "restarted", 503, true, "send again: a part of the server was lost and started anew"},
     error_description{errc::cancelled, "cancelled", 499, false, "nothing: the caller asked for it"},
     error_description{errc::deadline_exceeded, "deadline_exceeded", 504, true, "allow more time or ask for less"},
     error_description{errc::io_error, "io_error", 500, true, "check the disk and the file that the message names"},

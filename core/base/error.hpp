@@ -27,6 +27,7 @@ enum class errc {
     too_many_connections,
     too_slow,              ///< a peer that neither reads nor sends within its time
     draining,              ///< shutting down: finishes what runs, takes nothing new
+    restarted,             ///< a part of the runtime was lost with this request and has been started again
     cancelled,
     deadline_exceeded,
     // files and settings

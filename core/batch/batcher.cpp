@@ -19,8 +19,9 @@ using sequence_pointer = std::unique_ptr<sequence>;
 /// kernels of that step still write to them.
 struct flying_chunk {
     sequence* owner = nullptr; ///< none: the result is ignored
-    std::int32_t rows = 0;
+    std::int32_t rows = 0;     ///< without the draft
     bool samples = false;
+    std::vector<token_id> draft;
     kv_pages::sequence_pages orphaned;
 };
 
@@ -40,17 +41,19 @@ struct batcher::impl {
     batch_options limits;
     token_bytes_function token_bytes;
     kv_pages pages;
+    draft_planner drafts;
     // Every waiting sequence was admitted after every running one: joining is first come, first served, and the newest
     // running sequence is preempted to the front of the queue.
     std::deque<sequence_pointer> waiting;
     std::vector<sequence_pointer> running;
     std::vector<flying_chunk> flying;
     bool in_flight = false;
-    std::uint64_t number = 0; ///< of the newest step
+    std::uint64_t number = 0;       ///< of the newest step
+    std::int32_t rows_decoding = 0; ///< of the newest step, drafts included; 0: it has prompt rows too
     batch_statistics counts;
 
     impl(const batch_options& options, token_bytes_function bytes)
-        : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv) {}
+        : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv), drafts(limits.speculation) {}
 
     result<void> check(const generation_request& request) const;
     bool known(request_id id) const;
@@ -59,13 +62,15 @@ struct batcher::impl {
     bool reserve_pages(std::vector<std::int32_t>& rows);
     void join(std::vector<std::int32_t>& rows, time_point now);
     bool join_next(std::int32_t budget, std::vector<std::int32_t>& rows, time_point now);
+    draft_planner::room room_left(const std::vector<std::int32_t>& rows) const;
     std::shared_ptr<const step_plan> launch(const std::vector<std::int32_t>& rows);
 
     void drop_pages(sequence& leaving);
     void preempt_newest();
     void settle(flying_chunk& chunk, const step_result& outcome, time_point now, std::vector<sequence_output>& out);
-    sequence_output apply_sample(sequence& owner, const step_result& outcome, time_point now);
-    result<sampled_token> find_sample(request_id id, const step_result& outcome) const;
+    void take_offer(sequence& owner, const step_result& outcome) const;
+    sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now);
+    result<std::vector<sampled_token>> find_samples(const flying_chunk& chunk, const step_result& outcome) const;
     void end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
     void end_expired(time_point now, std::vector<sequence_output>& out);
     void remove(const sequence& ended);
@@ -188,22 +193,39 @@ bool batcher::impl::join_next(std::int32_t budget, std::vector<std::int32_t>& ro
     return true;
 }
 
+draft_planner::room batcher::impl::room_left(const std::vector<std::int32_t>& rows) const {
+    draft_planner::room left{limits.step_tokens_max, limits.chunk_tokens_max, limits.context_max};
+    for (const std::int32_t used : rows)
+        left.rows_free -= used;
+    return left;
+}
+
 /// Decode rows come first in the step, prompt chunks after them.
 std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::int32_t>& rows) {
+    const auto left = room_left(rows);
+    auto drafted = drafts.plan(running, rows, left, pages);
     std::vector<step_chunk> chunks;
+    std::size_t drafted_rows = 0;
+    bool decoding = true;
     for (std::size_t i = 0; i < running.size(); ++i)
         if (rows[i] > 0) {
-            chunks.push_back({running[i].get(), rows[i]});
-            flying.push_back({running[i].get(), rows[i], chunks.back().samples(), {}});
+            step_chunk& chunk = chunks.emplace_back(step_chunk{running[i].get(), rows[i], {}, {}});
+            chunk.offer_max = drafts.offer_max(*running[i], rows[i], drafted[i].size(), left, pages);
+            flying.push_back({running[i].get(), rows[i], chunk.samples(), std::move(drafted[i]), {}});
+            drafted_rows += flying.back().draft.size();
+            decoding = decoding && rows[i] == 1;
         }
     if (chunks.empty())
         return nullptr;
+    for (std::size_t i = 0; i < chunks.size(); ++i)
+        chunks[i].draft = flying[i].draft;
     std::stable_partition(chunks.begin(), chunks.end(),
                           [](const step_chunk& chunk) { return chunk.owner->uncomputed() == 1; });
     auto plan = std::make_shared<const step_plan>(build_step(++number, chunks, pages.page_tokens()));
     in_flight = true;
+    rows_decoding = decoding ? plan->rows() : 0;
     ++counts.steps;
-    counts.rows += static_cast<std::uint64_t>(plan->rows());
+    counts.rows += static_cast<std::uint64_t>(plan->rows()) - drafted_rows;
     return plan;
 }
 
@@ -297,35 +319,81 @@ std::vector<sequence_output> batcher::fail_all(const error& why, time_point now)
 
 // ---- results in ----------------------------------------------------------------------------------------------------
 
-result<sampled_token> batcher::impl::find_sample(request_id id, const step_result& outcome) const {
-    const auto found = std::find_if(outcome.samples.begin(), outcome.samples.end(),
-                                    [id](const sampled_token& each) { return each.request == id; });
-    if (found == outcome.samples.end())
-        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned no token for request " +
-                                        std::to_string(id.value));
-    if (found->token < 0 || (limits.vocabulary > 0 && found->token >= limits.vocabulary))
-        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned token " +
-                                        std::to_string(found->token) + " outside the vocabulary of " +
-                                        std::to_string(limits.vocabulary));
-    return *found;
+/// What was sampled behind the sequence's last token, and behind each drafted one.
+result<std::vector<sampled_token>> batcher::impl::find_samples(const flying_chunk& chunk,
+                                                               const step_result& outcome) const {
+    const request_id id = chunk.owner->id();
+    std::vector<sampled_token> found;
+    for (const sampled_token& each : outcome.samples)
+        if (each.request == id)
+            found.push_back(each);
+    if (found.size() != chunk.draft.size() + 1)
+        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned " +
+                                        std::to_string(found.size()) + " tokens for request " +
+                                        std::to_string(id.value) + ", expected " +
+                                        std::to_string(chunk.draft.size() + 1));
+    for (const sampled_token& each : found)
+        if (each.token < 0 || (limits.vocabulary > 0 && each.token >= limits.vocabulary))
+            return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned token " +
+                                            std::to_string(each.token) + " outside the vocabulary of " +
+                                            std::to_string(limits.vocabulary));
+    return found;
 }
 
-sequence_output batcher::impl::apply_sample(sequence& owner, const step_result& outcome, time_point now) {
+/// Ids outside the vocabulary would only fail in the next step.
+void batcher::impl::take_offer(sequence& owner, const step_result& outcome) const {
+    owner.drafting.offered.clear();
+    for (const offered_draft& each : outcome.offered)
+        if (each.request == owner.id())
+            owner.drafting.offered = each.tokens;
+    const auto outside = [this](token_id token) {
+        return token < 0 || (limits.vocabulary > 0 && token >= limits.vocabulary);
+    };
+    if (std::any_of(owner.drafting.offered.begin(), owner.drafting.offered.end(), outside))
+        owner.drafting.offered.clear();
+}
+
+/// Takes the token behind the sequence's last one, and one more for each drafted token that was right: each as if it
+/// were a step of its own, so that nothing of the sequence tells whether it was drafted.
+sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now) {
+    sequence& owner = *chunk.owner;
     sequence_output output;
     output.id = owner.id();
-    const auto sample = find_sample(owner.id(), outcome);
-    if (!sample) {
-        end(owner, output, finish_reason::error, sample.error(), now);
+    const auto samples = find_samples(chunk, outcome);
+    if (!samples) {
+        end(owner, output, finish_reason::error, samples.error(), now);
         return output;
     }
-    const bool end_token = std::find(limits.eos.begin(), limits.eos.end(), sample->token) != limits.eos.end();
-    const std::string_view bytes = token_bytes ? token_bytes(sample->token) : std::string_view{};
-    auto accepted = owner.accept(sample->token, sample->hash, bytes, end_token, now);
-    ++counts.completion_tokens;
-    output.tokens.push_back(std::move(accepted.emitted));
-    if (accepted.ended)
-        end(owner, output, *accepted.ended, std::nullopt, now);
-    else if (owner.expired(now))
+    std::vector<token_id> sampled;
+    for (const sampled_token& each : *samples)
+        sampled.push_back(each.token);
+    const std::size_t accepted = count_accepted(chunk.draft, sampled);
+    if (!chunk.draft.empty()) {
+        owner.drafting.accepted.note(chunk.draft.size(), accepted);
+        owner.drafting.counts.add(chunk.draft.size(), accepted);
+        counts.speculation.add(chunk.draft.size(), accepted);
+    }
+    take_offer(owner, outcome);
+    for (std::size_t i = 0; i <= accepted; ++i) {
+        if (i > 0) {
+            owner.advance(1);
+            pages.computed(owner.pages, owner.computed_tokens());
+            ++counts.rows;
+        }
+        const token_id token = sampled[i];
+        const bool end_token = std::find(limits.eos.begin(), limits.eos.end(), token) != limits.eos.end();
+        const std::string_view bytes = token_bytes ? token_bytes(token) : std::string_view{};
+        auto taken = owner.accept(token, (*samples)[i].hash, bytes, end_token, now);
+        ++counts.completion_tokens;
+        output.tokens.push_back(std::move(taken.emitted));
+        if (taken.ended) {
+            end(owner, output, *taken.ended, std::nullopt, now);
+            return output;
+        }
+    }
+    if (drafts.on())
+        pages.shrink(owner.pages, owner.computed());
+    if (owner.expired(now))
         end(owner, output, finish_reason::error, deadline_error(), now);
     return output;
 }
@@ -344,7 +412,7 @@ void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time
     owner.advance(chunk.rows);
     pages.computed(owner.pages, owner.computed_tokens());
     if (chunk.samples)
-        out.push_back(apply_sample(owner, outcome, now));
+        out.push_back(apply_samples(chunk, outcome, now));
 }
 
 void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& out) {
@@ -364,6 +432,9 @@ std::vector<sequence_output> batcher::advance(const step_result& outcome, time_p
     std::vector<sequence_output> outputs;
     if (self.in_flight && outcome.number == self.number) {
         self.in_flight = false;
+        if (self.rows_decoding > 0 && !outcome.failure)
+            self.drafts.note_step(self.rows_decoding, outcome.compute_s);
+        self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
         for (flying_chunk& chunk : landed)
             self.settle(chunk, outcome, now, outputs);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/batch/draft_planner.hpp"
 #include "core/batch/generation_request.hpp"
 #include "core/batch/kv_pages.hpp"
 #include "core/batch/step_plan.hpp"
@@ -25,6 +26,7 @@ struct batch_options {
     std::int32_t vocabulary = 0;
     std::vector<token_id> eos;
     kv_pages::options kv;
+    speculation_options speculation;
 };
 
 /// What the batcher needs of a tokenizer: the bytes of one token (empty for special ones and without a tokenizer).
@@ -35,10 +37,11 @@ struct batch_statistics {
     std::int32_t waiting = 0, running = 0, pages_free = 0, pages_total = 0;
     std::uint64_t admitted = 0, finished = 0, cancelled = 0, failed = 0, preemptions = 0;
     std::uint64_t steps = 0, rows = 0, prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+    speculation_counts speculation; ///< rows counts accepted drafts and no others
 };
 
 /// Continuous batching as a plain state machine: requests in, step plans out, results in, text out. Decode rows come
-/// first, prompt chunks fill the step. When KV pages run out, the newest running sequence is preempted: it gives its
+/// first, prompt chunks fill the step, drafts take what is left. When KV pages run out, the newest running sequence is preempted: it gives its
 /// pages back, waits at the front, and is recomputed (prompt plus emitted tokens); its text does not change. A request
 /// whose context can never fit is refused at admission, so the oldest sequence always makes progress.
 /// Owns sequences, stop matching and detokenising. Not thread-safe: one actor drives it. Time is passed in.

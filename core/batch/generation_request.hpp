@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 #include "core/sample/sampler.hpp"
+#include "core/speculate/acceptance.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -43,6 +44,7 @@ struct generation_result {
     std::string logits_hash;       ///< hex
     std::uint64_t seed = 0;
     std::int32_t preemptions = 0;
+    speculation_counts speculation;
     // Times of this request, seconds on the steady clock.
     double queue_s = 0, ttft_s = 0, prefill_s = 0, decode_s = 0;
     std::vector<float> itl_ms;     ///< between emitted tokens, at most itl_samples_max of them

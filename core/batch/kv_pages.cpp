@@ -83,6 +83,22 @@ bool kv_pages::grow(sequence_pages& sequence, std::int64_t tokens) {
     return true;
 }
 
+std::int64_t kv_pages::grow_unused(sequence_pages& sequence, std::int64_t tokens) {
+    const std::int64_t size = page_tokens();
+    while (std::ssize(sequence.pages) * size < tokens && !impl_->free_pages.empty())
+        sequence.pages.push_back(impl_->take_page());
+    return std::ssize(sequence.pages) * size;
+}
+
+void kv_pages::shrink(sequence_pages& sequence, std::int64_t tokens) {
+    const std::int64_t size = page_tokens();
+    const std::int64_t needed = std::max<std::int64_t>(tokens / size + (tokens % size != 0), sequence.registered);
+    while (std::ssize(sequence.pages) > needed) {
+        impl_->free_pages.push_back(sequence.pages.back());
+        sequence.pages.pop_back();
+    }
+}
+
 void kv_pages::computed(sequence_pages& sequence, std::span<const token_id> tokens) {
     if (!impl_->limits.reuse_prefixes)
         return;

@@ -46,6 +46,13 @@ public:
     /// Makes room for `tokens` tokens in all. False, with nothing changed, when pages are lacking.
     bool grow(sequence_pages& sequence, std::int64_t tokens);
 
+    /// Makes room for up to `tokens` tokens in all with pages that hold nothing: forgets no prefix. Returns the tokens for
+    /// which there is room.
+    std::int64_t grow_unused(sequence_pages& sequence, std::int64_t tokens);
+
+    /// Gives back the pages that the first `tokens` tokens do not need.
+    void shrink(sequence_pages& sequence, std::int64_t tokens);
+
     /// The first `tokens.size()` tokens of the sequence are computed: registers pages that became full.
     void computed(sequence_pages& sequence, std::span<const token_id> tokens);
 

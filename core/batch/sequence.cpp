@@ -28,6 +28,7 @@ bool sequence::start(std::int64_t computed, time_point now) {
 void sequence::preempt() noexcept {
     computed_ = 0;
     ++preemptions_;
+    drafting.offered.clear();
 }
 
 sequence::acceptance sequence::accept(token_id token, const logits_hash& hash, std::string_view bytes, bool end_token,
@@ -91,6 +92,7 @@ void sequence::finish(sequence_output& output, finish_reason reason, std::option
     ended.logits_hash = hash_.hex();
     ended.seed = request_.sampling.seed;
     ended.preemptions = preemptions_;
+    ended.speculation = drafting.counts;
     ended.itl_ms = std::move(itl_ms_);
     note_times(ended, now);
 }

@@ -2,6 +2,9 @@
 
 #include "core/batch/generation_request.hpp"
 #include "core/batch/kv_pages.hpp"
+#include "core/speculate/acceptance.hpp"
+#include "core/speculate/draft_length.hpp"
+#include "core/speculate/ngram_index.hpp"
 #include "core/text/text_stream.hpp"
 
 #include <chrono>
@@ -58,6 +61,15 @@ public:
     void finish(sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
 
     kv_pages::sequence_pages pages;
+
+    /// What speculation knows of this sequence; filled and read by the batcher.
+    struct drafting_state {
+        ngram_index index;
+        acceptance_estimate accepted;
+        std::vector<token_id> offered; ///< by the model, to follow the tokens as they are now
+        speculation_counts counts;
+    };
+    drafting_state drafting;
 
 private:
     std::string release_text();

@@ -11,14 +11,26 @@
 
 namespace moira {
 
-/// A row whose logits are wanted and the token to be sampled from them.
+/// A row whose logits are wanted and the token to be sampled from them. The rows of a draft are sampled one after another:
+/// each as if the drafted tokens before it were part of the text.
 struct sample_request {
     request_id request;
     std::int32_t row = 0;             ///< of the step
     std::int64_t position = 0;        ///< absolute position of the token to be sampled
     sampling_parameters sampling;
     std::vector<token_id> history;    ///< for the repetition penalty; empty when it is 1
-    logits_hash hash;                 ///< state before this token
+    bool follows_draft = false;       ///< the row holds a drafted token: the hash goes on from the sample before this one
+    logits_hash hash;                 ///< state before this token; of a row that follows a draft not used
+};
+
+/// The rows of one sequence, for a stream that drafts with the model itself.
+struct draft_request {
+    request_id request;
+    std::int32_t row_first = 0, rows = 0;           ///< of the step; drafted ones are the last `samples` - 1
+    std::int32_t sample_first = 0, samples = 0;     ///< of the plan; none: the rows end inside the prompt
+    token_id next = 0;                              ///< behind the last row, where that is not sampled
+    std::int32_t page_table_offset = 0, pages = 0;  ///< slots that the sequence has, also behind its rows
+    std::int32_t tokens_max = 0;                    ///< to offer
 };
 
 /// One forward of a batch: immutable, shared between the batcher and the stream. Arrays have one entry per row and are
@@ -31,6 +43,7 @@ struct step_plan {
     std::vector<moira_attention_row> attention_rows;
     std::vector<std::int32_t> page_table;  ///< pages of all sequences, one after another
     std::vector<sample_request> samples;
+    std::vector<draft_request> draft_requests;  ///< one per sequence where the model drafts, otherwise none
     std::int32_t sequences = 0;
 
     std::int32_t rows() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
@@ -42,13 +55,21 @@ struct sampled_token {
     logits_hash hash;  ///< state with this token's row
 };
 
+/// Tokens that the model itself expects next: behind the one that was sampled last for the request.
+struct offered_draft {
+    request_id request;
+    std::vector<token_id> tokens;
+};
+
 /// What the stream answers. With `failure` set, no token of the step counts.
 struct step_result {
     std::uint64_t number = 0;
     std::vector<sampled_token> samples;
+    std::vector<offered_draft> offered;
     std::optional<error> failure;
     double compute_s = 0;  ///< inside the forward pass and sampling
     double stall_s = 0;    ///< of that: waiting for experts
+    double draft_pass_s = 0;  ///< of one more token drafted by the model for all sequences that wanted it; 0: none was
 };
 
 }  // namespace moira

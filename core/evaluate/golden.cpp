@@ -97,6 +97,18 @@ void compare_greedy(const golden_record& record, const prompt_pass& pass, const 
     }
 }
 
+/// A record says nothing about the experts of the prediction layer, so rows are not told apart by their route.
+void compare_mtp(const golden_record& record, const prompt_pass& pass, golden_report& report) {
+    const auto width = static_cast<std::size_t>(record.vocabulary);
+    std::vector<double> errors;
+    for (std::size_t row = 0; row + 1 < record.input_ids.size(); ++row)
+        errors.push_back(
+            largest_difference(row_of(pass.mtp_logits, row, width), row_of(record.mtp_logits, row, width)));
+    std::sort(errors.begin(), errors.end());
+    report.mtp_max_error = errors.back();
+    report.mtp_median_row_error = errors[errors.size() / 2];
+}
+
 void judge(const golden_limits& limits, golden_report& report) {
     const auto demand = [&](const char* what, double found, double bound) {
         if (!(found <= bound))
@@ -107,6 +119,11 @@ void judge(const golden_limits& limits, golden_report& report) {
     demand("number of rows with other experts", report.rows_rerouted, limits.rows_rerouted_max);
     if (limits.median_row_error_max)
         demand("median row error", report.median_row_error, *limits.median_row_error_max);
+    // Where experts may change, the worst row of the prediction layer says nothing.
+    if (report.mtp_max_error && limits.rows_rerouted_max == 0)
+        demand("largest error of the prediction layer", *report.mtp_max_error, limits.max_abs_error);
+    else if (report.mtp_median_row_error)
+        demand("median row error of the prediction layer", *report.mtp_median_row_error, limits.max_abs_error);
 }
 
 result<void> check_record(const engine& model, const golden_record& record) {
@@ -114,7 +131,7 @@ result<void> check_record(const engine& model, const golden_record& record) {
     const auto refuse = [](const std::string& why) {
         return fail(errc::corrupt_file, "golden.safetensors does not belong to this model: " + why);
     };
-    const bool has_logits = !record.logits.empty() || !record.greedy_logits.empty();
+    const bool has_logits = !record.logits.empty() || !record.greedy_logits.empty() || !record.mtp_logits.empty();
     if (has_logits && record.vocabulary != shape.vocabulary)
         return refuse("logits of " + std::to_string(record.vocabulary) + " tokens");
     if (!record.hidden.empty() && record.hidden_width != shape.hidden)
@@ -137,6 +154,7 @@ result<golden_report> compare_with_golden(engine& model, const golden_record& re
     prompt_pass_options options;
     options.hidden = !record.hidden.empty();
     options.routing = !record.routing.empty();
+    options.mtp = model.has_mtp() && !record.mtp_logits.empty();
     auto pass = run_prompt(model, ids, options);
     if (!pass)
         return tl::unexpected(pass.error());
@@ -144,6 +162,8 @@ result<golden_report> compare_with_golden(engine& model, const golden_record& re
     report.absent = record.absent;
     if (!record.logits.empty())
         compare_logits(record, *pass, report);
+    if (options.mtp)
+        compare_mtp(record, *pass, report);
     compare_hidden(record, *pass, report);
     compare_greedy(record, *pass, limits, report);
     judge(limits, report);

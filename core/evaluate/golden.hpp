@@ -22,6 +22,7 @@ struct golden_record {
     std::map<std::int32_t, std::vector<std::int32_t>> routing;  ///< layer -> [T, top_k], compared as sets
     std::vector<token_id> greedy_ids;
     std::vector<float> greedy_logits;           ///< [steps, vocabulary]
+    std::vector<float> mtp_logits;              ///< [T - 1, vocabulary]; only of models with such a layer
     std::vector<std::string> absent;            ///< names of tensors that a full record has
 };
 
@@ -51,13 +52,14 @@ struct golden_report {
     double hidden_max_error = 0;
     std::int32_t rows = 0, rows_rerouted = 0;
     std::int32_t greedy_match = 0, greedy_skipped = 0, greedy_steps = 0;
+    std::optional<double> mtp_max_error, mtp_median_row_error;  ///< of mtp_logits; none: not compared
     std::vector<std::string> absent;
     std::vector<std::string> violations;  ///< which limits did not hold; empty: passed
     bool passed() const noexcept { return violations.empty(); }
 };
 
 /// Runs the record's prompt and its greedy continuation (each step sees the record's own tokens, so that one different
-/// choice does not hide the next ones) and compares whatever is there. Errors: those of run_prompt; corrupt_file when
+/// choice does not hide the next ones) and compares whatever is there; the prediction layer when the engine has it. Errors: those of run_prompt; corrupt_file when
 /// the record does not belong to the model.
 result<golden_report> compare_with_golden(engine& model, const golden_record& record, const golden_limits& limits);
 

@@ -137,6 +137,11 @@ result<golden_record> read_golden(const std::filesystem::path& folder) {
     if (!greedy_logits)
         return tl::unexpected(greedy_logits.error());
     record.greedy_logits = std::move(*greedy_logits);
+    auto mtp_logits =
+        matrix<float>(reader, "mtp_logits", tensor_type::f32, record.input_ids.size() - 1, record.vocabulary);
+    if (!mtp_logits)
+        return tl::unexpected(mtp_logits.error());
+    record.mtp_logits = std::move(*mtp_logits);
     if (auto done = read_layers(reader, record); !done)
         return tl::unexpected(done.error());
     for (const auto& [name, is_absent] : {std::pair{"logits", record.logits.empty()},

@@ -30,6 +30,10 @@ public:
         kept_.logits.insert(kept_.logits.end(), values.begin(), values.end());
     }
 
+    void mtp_logits(std::int32_t, std::span<const float> values) override {
+        kept_.mtp_logits.insert(kept_.mtp_logits.end(), values.begin(), values.end());
+    }
+
 private:
     prompt_pass& kept_;
     const prompt_pass_options& options_;
@@ -47,7 +51,7 @@ result<void> check(const engine& model, std::span<const token_id> ids, const pro
     if (ids.size() > static_cast<std::size_t>(context_max))
         return fail(errc::prompt_too_long, std::to_string(ids.size()) + " tokens do not fit the context of " +
                                                std::to_string(context_max));
-    const auto per_token = static_cast<std::uint64_t>(shape.vocabulary) +
+    const auto per_token = static_cast<std::uint64_t>(shape.vocabulary) * (options.mtp ? 2 : 1) +
                            (options.hidden ? static_cast<std::uint64_t>(shape.hidden) * (static_cast<std::uint64_t>(shape.layers) + 1) : 0);
     if (ids.size() * per_token * sizeof(float) > options.kept_bytes_max)
         return fail(errc::invalid_argument, "the tensors of " + std::to_string(ids.size()) + " tokens exceed " +
@@ -66,9 +70,17 @@ result<prompt_pass> run_prompt(engine& model, std::span<const token_id> ids, con
     keeper observer(kept, options);
     for (std::int32_t first = 0; first < kept.tokens; first += model.limits().rows_max) {
         const auto count = std::min(model.limits().rows_max, kept.tokens - first);
-        const auto outcome = model.run_step(plan_prompt_rows(ids, first, count, model.limits()), &observer);
+        const auto plan = plan_prompt_rows(ids, first, count, model.limits());
+        const auto outcome = model.run_step(plan, &observer);
         if (outcome.failure)
             return tl::unexpected(*outcome.failure);
+        if (!options.mtp)
+            continue;
+        // The last token of all has no next one.
+        const auto next = ids.subspan(static_cast<std::size_t>(first) + 1);
+        const auto known = std::min(next.size(), static_cast<std::size_t>(count));
+        if (auto done = model.run_mtp_rows(plan, next.first(known), observer); !done)
+            return tl::unexpected(done.error());
     }
     return kept;
 }

@@ -15,6 +15,7 @@ namespace moira {
 struct prompt_pass_options {
     bool hidden = false;
     bool routing = false;
+    bool mtp = false;  ///< also run the multi-token-prediction layer; the engine must have it
     /// Logits of a 512-token text of the largest vocabularies are 300 MB; beyond this ask for less text.
     std::uint64_t kept_bytes_max = std::uint64_t{4} << 30;
 };
@@ -25,6 +26,7 @@ struct prompt_pass {
     std::vector<float> logits;                 ///< [T, vocabulary]
     std::vector<std::vector<float>> hidden;    ///< [layers + 1][T, hidden]; the last one is after the final norm
     std::map<std::int32_t, std::vector<std::int32_t>> routing;  ///< layer -> [T, top_k]
+    std::vector<float> mtp_logits;             ///< [T - 1, vocabulary]; row i predicts token i + 2
 };
 
 /// Runs `ids` through the engine in steps of at most its rows_max, from an empty context. Errors: token_out_of_range,

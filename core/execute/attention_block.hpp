@@ -8,12 +8,15 @@
 
 namespace moira {
 
-/// What every block of a step borrows.
+class route_probe;
+
+/// What every block of a step borrows. `probe` may be null: nobody predicts.
 struct step_context {
     const model_shape& shape;
     const model_weights& weights;
     step_arena& arena;
     device_queue& queue;
+    route_probe* probe = nullptr;
 };
 
 /// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,

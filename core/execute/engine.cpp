@@ -2,10 +2,14 @@
 
 #include "core/base/checked.hpp"
 #include "core/execute/layer_loop.hpp"
+#include "core/execute/mtp_block.hpp"
+#include "core/execute/mtp_drafting.hpp"
+#include "core/execute/route_probe.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 namespace moira {
 
@@ -15,11 +19,14 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+/// How many multi-token-prediction modules are loaded: drafting goes on from the first one's own state.
+std::int32_t mtp_modules(const engine_options& options) { return options.mtp ? 1 : 0; }
+
 /// As many pages as the budget holds, at least one full context, at most what all sequences could fill.
 std::int32_t page_count(const model_shape& shape, const engine_options& options, std::int32_t context_max) {
     const auto page_tokens = static_cast<std::uint64_t>(options.page_tokens);
     const auto page_bytes = page_tokens * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float) *
-                            static_cast<std::uint64_t>(shape.layers);
+                            static_cast<std::uint64_t>(shape.layers + mtp_modules(options));
     const auto context_pages = round_up(static_cast<std::uint64_t>(context_max), page_tokens) / page_tokens;
     const auto useful = context_pages * static_cast<std::uint64_t>(options.sequences_max);
     return static_cast<std::int32_t>(std::clamp(options.kv_budget_bytes / page_bytes, context_pages, useful));
@@ -50,11 +57,15 @@ result<void> check_options(const engine_options& options) {
 struct engine::impl {
     impl(checkpoint opened, const op_selector& chosen, const engine_options& wanted)
         : model(std::move(opened)), selector(chosen), options(wanted), limits(limits_for(model.shape(), wanted)),
-          names(weight_names(model.shape())), ops(chosen) {}
+          names(weight_names(model.shape(), mtp_modules(wanted))), ops(chosen) {}
 
     result<void> load(load_progress progress);
     result<void> create_store(const expert_execution& experts);
     result<void> create_staging(const op_provider& memory);
+    result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
+    result<void> carry_states(std::span<const std::size_t> stayed);
+    result<void> offer_drafts(const step_plan& plan, step_result& outcome);
+    result<void> create_probe(const op_provider& memory);
 
     checkpoint model;
     const op_selector& selector;
@@ -69,6 +80,8 @@ struct engine::impl {
     std::unique_ptr<expert_store> store;
     kv_cache cache;
     step_arena arena;
+    std::shared_ptr<route_board> routes;
+    std::unique_ptr<route_probe> probe;
     double load_s = 0;
 };
 
@@ -80,10 +93,10 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
         return tl::unexpected(made_source.error());
     source = std::move(*made_source);
     expert_store_options wanted;
-    wanted.layers = shape.layers;
+    wanted.layers = shape.layers + mtp_modules(options);
     wanted.experts = shape.moe.experts;
     wanted.top_k = shape.moe.top_k;
-    wanted.moe_layers = shape.moe_layers();
+    wanted.moe_layers = shape.moe_layers() + mtp_modules(options);
     wanted.slab_bytes = source->slab_bytes();
     wanted.slab_alignment = std::max(packing.info.alignment, device_alignment);
     wanted.layout_id = packing.info.layout_id;
@@ -114,6 +127,20 @@ result<void> engine::impl::create_staging(const op_provider& memory) {
     return {};
 }
 
+result<void> engine::impl::create_probe(const op_provider& memory) {
+    if (!options.predict_routes && !options.measure_routes)
+        return {};
+    // Two of the largest steps that are predicted, so that a predictor may be one step late.
+    const auto& shape = model.shape();
+    routes = std::make_shared<route_board>(shape.layers, std::min(shape.moe.top_k, static_cast<std::int32_t>(route_ids_max)),
+                                           2 * static_cast<std::size_t>(route_rows_max) * static_cast<std::size_t>(shape.moe_layers()));
+    auto made = route_probe::create(shape, limits, memory, routes, options.measure_routes);
+    if (!made)
+        return tl::unexpected(made.error());
+    probe = std::move(*made);
+    return {};
+}
+
 result<void> engine::impl::load(load_progress progress) {
     const auto begin = std::chrono::steady_clock::now();
     const auto& memory = selector.memory_provider();
@@ -132,15 +159,17 @@ result<void> engine::impl::load(load_progress progress) {
     if (!loaded)
         return tl::unexpected(loaded.error());
     weights = std::move(*loaded);
-    auto made_cache = kv_cache::create(model.shape(), limits, memory);
+    auto made_cache = kv_cache::create(model.shape(), model.shape().layers + mtp_modules(options), limits, memory);
     if (!made_cache)
         return tl::unexpected(made_cache.error());
     cache = std::move(*made_cache);
-    auto made_arena = step_arena::create(model.shape(), limits, memory, ops.workspace_bytes());
+    auto made_arena = step_arena::create(model.shape(), limits, memory, ops.workspace_bytes(), options.mtp);
     if (!made_arena)
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
     if (auto done = create_staging(memory); !done)
+        return done;
+    if (auto done = create_probe(memory); !done)
         return done;
     load_s = seconds_since(begin);
     return {};
@@ -150,12 +179,84 @@ result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector
                                              const engine_options& options, load_progress progress) {
     if (auto fine = check_options(options); !fine)
         return tl::unexpected(fine.error());
-    if (auto runnable = check_runnable(model); !runnable)
+    if (options.mtp && model.shape().mtp_layers == 0)
+        return fail(errc::unsupported, model.folder().string() + ": there is no multi-token-prediction layer");
+    if (auto runnable = check_runnable(model, mtp_modules(options)); !runnable)
         return tl::unexpected(runnable.error());
     auto parts = std::make_unique<impl>(std::move(model), selector, options);
     if (auto done = parts->load(std::move(progress)); !done)
         return tl::unexpected(done.error());
     return std::unique_ptr<engine>(new engine(std::move(parts)));
+}
+
+/// Rows of the module whose hidden states arena.mtp_hidden holds, or the last step's rows `kept`, which the arena still
+/// holds then.
+result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s) {
+    const step_context step{model.shape(), weights, arena, *queue};
+    const auto& module = *weights.mtp;
+    auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<float>();
+    auto done = keep_final_hidden(step, pass.kept);
+    if (done)
+        done = arena.upload(pass.rows, *queue);
+    if (done)
+        done = run_mtp(step, module, kv_pool, *store, stall_s);
+    if (done)
+        done = project_logits(step, module.head_norm, arena.x.as<float>(), pass.wanted, on_logits);
+    if (done)
+        done = queue->synchronize();
+    // Leaves no error word behind for the next step; what failed has been reported.
+    if (!done)
+        static_cast<void>(queue->synchronize());
+    return done;
+}
+
+/// The module's states behind its last norm, which project_logits left in arena.head_in, become the next pass's hidden
+/// states: those at `stayed`, in order.
+result<void> engine::impl::carry_states(std::span<const std::size_t> stayed) {
+    const auto hidden = static_cast<std::size_t>(model.shape().hidden);
+    std::vector<float> states((stayed.back() + 1) * hidden), carried;
+    auto done = queue->download(states.data(), arena.head_in.as<void>(), states.size() * sizeof(float));
+    if (done)
+        done = queue->synchronize();
+    if (!done)
+        return done;
+    for (const auto place : stayed)
+        carried.insert(carried.end(), states.begin() + static_cast<std::ptrdiff_t>(place * hidden),
+                       states.begin() + static_cast<std::ptrdiff_t>((place + 1) * hidden));
+    done = queue->upload(arena.mtp_hidden.as<void>(), carried.data(), carried.size() * sizeof(float));
+    const auto idle = queue->synchronize(); // the queued copy reads `carried`
+    return done ? idle : done;
+}
+
+/// Feeds the module what the step computed, and lets it draft. A sequence's drafts may be cut by slots; which never
+/// changes a text.
+result<void> engine::impl::offer_drafts(const step_plan& plan, step_result& outcome) {
+    std::vector<drafting_sequence> drafting;
+    std::vector<std::size_t> stayed;
+    auto pass = first_mtp_pass(plan, outcome.samples, drafting);
+    const auto draft = [&](std::size_t index, std::span<const float> logits) { draft_token(drafting[index], logits); };
+    std::chrono::steady_clock::time_point begin{};
+    for (int more = 0;; ++more) {
+        if (more == 1)
+            begin = std::chrono::steady_clock::now();
+        if (auto done = run_mtp_pass(pass, draft, outcome.stall_s); !done)
+            return done;
+        if (more > 0)
+            outcome.draft_pass_s = seconds_since(begin) / more;
+        // Sequences that leave keep what they have.
+        std::vector<offered_draft> offers;
+        for (const auto& each : drafting)
+            offers.push_back(each.offer);
+        pass = next_mtp_pass(plan, limits, drafting, stayed);
+        for (std::size_t place = 0; place < offers.size(); ++place)
+            if (std::find(stayed.begin(), stayed.end(), place) == stayed.end())
+                outcome.offered.push_back(std::move(offers[place]));
+        // A pass keeps the states of one block of logits.
+        if (drafting.empty() || offers.size() > static_cast<std::size_t>(limits.logits_rows_max))
+            return {};
+        if (auto done = carry_states(stayed); !done)
+            return done;
+    }
 }
 
 engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
@@ -172,7 +273,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     outcome.samples.reserve(plan.samples.size());
     const auto on_logits = [&](std::size_t index, std::span<const float> logits) {
         const auto& wanted = plan.samples[index];
-        sampled_token sampled{wanted.request, sample_token(logits, wanted.sampling, wanted.position, wanted.history), wanted.hash};
+        // The rows of a draft stand one after another; the hash of a rejected one goes nowhere.
+        const auto& before = wanted.follows_draft && index > 0 ? outcome.samples.back().hash : wanted.hash;
+        sampled_token sampled{wanted.request, sample_token(logits, wanted.sampling, wanted.position, wanted.history), before};
         sampled.hash.add(logits);
         outcome.samples.push_back(sampled);
         if (observer)
@@ -180,7 +283,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     };
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
-        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue};
+        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get()};
+        if (impl_->probe)
+            impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
     }
     if (!done) {
@@ -189,14 +294,56 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         // Leaves no error word behind for the next step; what failed has been reported.
         static_cast<void>(impl_->queue->synchronize());
     }
+    // Drafts are a matter of speed: what prevents them ends no request.
+    if (done && impl_->weights.mtp && !plan.draft_requests.empty() && !impl_->offer_drafts(plan, outcome))
+        outcome.offered.clear();
     outcome.compute_s = seconds_since(begin);
     return outcome;
 }
 
+result<void> engine::run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens,
+                                  forward_observer& observer) {
+    const auto count = next_tokens.size();
+    if (!impl_->weights.mtp)
+        return fail(errc::unsupported, "the multi-token-prediction layer was not loaded");
+    if (count > plan.tokens.size() || plan.rows() != impl_->arena.rows)
+        return fail(errc::invalid_argument, std::to_string(count) + " next tokens for a step of " +
+                                                std::to_string(plan.rows()) + " rows, not the last one");
+    if (count == 0)
+        return {};
+    const auto leading = [count](const auto& all) { return std::vector(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)); };
+    mtp_pass pass;
+    pass.kept = {{0, static_cast<std::int32_t>(count)}};
+    pass.rows.tokens.assign(next_tokens.begin(), next_tokens.end());
+    pass.rows.positions = leading(plan.positions);
+    pass.rows.slots = leading(plan.slots);
+    pass.rows.attention_rows = leading(plan.attention_rows);
+    pass.rows.page_table = plan.page_table;
+    pass.wanted.resize(count);
+    std::iota(pass.wanted.begin(), pass.wanted.end(), 0);
+    double stall_s = 0;
+    return impl_->run_mtp_pass(
+        pass,
+        [&](std::size_t index, std::span<const float> logits) {
+            observer.mtp_logits(static_cast<std::int32_t>(index), logits);
+        },
+        stall_s);
+}
+
+bool engine::has_mtp() const noexcept { return impl_->weights.mtp.has_value(); }
 const model_shape& engine::shape() const noexcept { return impl_->model.shape(); }
 const checkpoint& engine::model() const noexcept { return impl_->model; }
 const execution_limits& engine::limits() const noexcept { return impl_->limits; }
 expert_store& engine::experts() noexcept { return *impl_->store; }
+const std::shared_ptr<route_board>& engine::routes() const noexcept { return impl_->routes; }
+
+expert_store_statistics engine::expert_statistics() const {
+    auto shown = impl_->store->statistics();
+    if (impl_->routes)
+        shown.prediction = impl_->routes->report();
+    return shown;
+}
+
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
@@ -214,7 +361,7 @@ std::string engine::summary() const {
     const auto experts = impl_->store->statistics();
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
-           std::to_string(experts.slots) + " slots for " + std::to_string(shape.moe_layers() * shape.moe.experts) + ", " +
+           std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
            impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
 }

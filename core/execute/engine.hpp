@@ -7,10 +7,12 @@
 #include "core/execute/weight_loader.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/model/checkpoint.hpp"
+#include "core/route/route_board.hpp"
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,9 @@ struct engine_options {
     double experts_budget_share = 1.0;       ///< of all slabs of the model
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = 2;
+    bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
+    bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
+    bool measure_routes = false;  ///< all predictors in every step and not only now and then; implies predict_routes
 };
 
 /// A loaded model on one device: weights, KV bytes, step arena and expert store. Outlives the actor that runs steps.
@@ -45,10 +50,18 @@ public:
     /// Forward pass and sampling of one step. A failure is in the result; the engine stays usable.
     step_result run_step(const step_plan& plan, forward_observer* observer = nullptr);
 
+    /// The multi-token-prediction module on the leading rows of the plan whose run_step has just succeeded (a
+    /// plan that does not draft): `next_tokens[i]` follows the token of row i. The observer gets mtp_logits for each. Errors:
+    /// unsupported (engine_options::mtp was not set), invalid_argument (more tokens than rows), those of a step.
+    result<void> run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens, forward_observer& observer);
+
+    bool has_mtp() const noexcept;  ///< the multi-token-prediction module is loaded
     const model_shape& shape() const noexcept;
     const checkpoint& model() const noexcept;
     const execution_limits& limits() const noexcept;
     expert_store& experts() noexcept;
+    expert_store_statistics expert_statistics() const;              ///< with those of predictors; any thread
+    const std::shared_ptr<route_board>& routes() const noexcept;    ///< null: nobody predicts
     std::uint64_t slab_bytes() const noexcept;
     std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
     std::uint64_t dense_bytes() const noexcept;

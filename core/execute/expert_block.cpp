@@ -1,5 +1,7 @@
 #include "core/execute/expert_block.hpp"
 
+#include "core/execute/route_probe.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -90,11 +92,14 @@ result<void> run_waves(const step_context& step, const model_layer& layer, const
             acquire_wave(store, step.arena.staging, layer.index, std::span(order).subspan(begin), step.shape.moe.top_k);
         if (!lease)
             return tl::unexpected(lease.error());
+        begin += lease->experts().size();
+        // Behind the last demand loads of this layer, so that no hint gets in front of them.
+        if (step.probe && begin == order.size())
+            step.probe->give_hints(layer, store);
         auto done = run_leased(step, layer, moe, store, assignment, *lease, stall_s);
         auto idle = step.queue.synchronize();
         if (!done || !idle)
             return done ? idle : done;
-        begin += lease->experts().size();
     }
     return {};
 }
@@ -206,8 +211,11 @@ result<void> run_experts(const step_context& step, const model_layer& layer, exp
     auto assignment = route(step, layer, moe);
     if (!assignment)
         return tl::unexpected(assignment.error());
+    const std::span<const std::int32_t> ids(step.arena.host_expert_ids.data(), assignment->pairs.size());
     if (observer)
-        observer->routing(layer.index, {step.arena.host_expert_ids.data(), assignment->pairs.size()});
+        observer->routing(layer.index, ids);
+    if (step.probe)
+        step.probe->routed(layer, ids);
     auto done = run_assigned(step, layer, moe, store, *assignment, stall_s);
     // Copies that are still queued read the assignment.
     if (!done)
@@ -215,8 +223,13 @@ result<void> run_experts(const step_context& step, const model_layer& layer, exp
     return done;
 }
 
-result<void> run_dense(const step_context& step, const model_layer& layer) {
+result<void> run_dense(const step_context& step, const model_layer& layer, expert_store& store) {
     auto& arena = step.arena;
+    if (step.probe && step.probe->predicts_after(layer)) {
+        if (auto done = step.queue.synchronize(); !done)
+            return done;
+        step.probe->give_hints(layer, store);
+    }
     const auto& dense = std::get<dense_layer>(layer.feed_forward);
     const auto normalize =
         norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);

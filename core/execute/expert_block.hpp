@@ -28,7 +28,7 @@ result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::i
 result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
                          forward_observer* observer, double& stall_s);
 
-/// x += ffn(norm(x)) of a layer without experts.
-result<void> run_dense(const step_context& step, const model_layer& layer);
+/// x += ffn(norm(x)) of a layer without experts; `store` gets hints for the layer after it.
+result<void> run_dense(const step_context& step, const model_layer& layer, expert_store& store);
 
 }  // namespace moira

@@ -19,6 +19,9 @@ public:
 
     /// Logits of one row of the step, in order of the plan's samples.
     virtual void logits(std::int32_t row, std::span<const float> values) = 0;
+
+    /// Logits of one row of a multi-token-prediction pass: the token after next.
+    virtual void mtp_logits(std::int32_t, std::span<const float>) {}
 };
 
 }  // namespace moira

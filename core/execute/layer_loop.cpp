@@ -1,15 +1,17 @@
 #include "core/execute/layer_loop.hpp"
 
 #include "core/execute/expert_block.hpp"
+#include "core/execute/route_probe.hpp"
 
 #include <algorithm>
 
 namespace moira {
 
-result<kv_cache> kv_cache::create(const model_shape& shape, const execution_limits& limits, const op_provider& memory) {
+result<kv_cache> kv_cache::create(const model_shape& shape, std::int32_t layers, const execution_limits& limits,
+                                  const op_provider& memory) {
     kv_cache made;
     const auto slots = static_cast<std::uint64_t>(limits.pages) * static_cast<std::uint64_t>(limits.page_tokens);
-    for (std::int32_t layer = 0; layer < shape.layers; ++layer) {
+    for (std::int32_t layer = 0; layer < layers; ++layer) {
         auto pool = device_buffer::create(memory, slots * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float));
         if (!pool)
             return tl::unexpected(pool.error());
@@ -25,37 +27,6 @@ result<void> embed(const step_context& step) {
     const moira_embedding_args args{static_cast<std::uint32_t>(arena.rows), 0, arena.tokens.as<std::int32_t>(),
                                     step.weights.embedding.as<void>(), arena.x.as<float>()};
     return step.queue.launch({{step.weights.embed, &args}});
-}
-
-/// Final norm and head for the rows whose logits are wanted, in blocks that fit the arena.
-result<void> project_logits(const step_context& step, std::span<const std::int32_t> rows, const logits_function& on_logits) {
-    auto& arena = step.arena;
-    const auto hidden = static_cast<std::size_t>(step.shape.hidden);
-    const auto vocabulary = static_cast<std::size_t>(step.shape.vocabulary);
-    const auto block_max = arena.host_logits.size() / vocabulary;
-    for (std::size_t begin = 0; begin < rows.size(); begin += block_max) {
-        const auto count = std::min(block_max, rows.size() - begin);
-        for (std::size_t i = 0; i < count; ++i) {
-            auto args = norm_args(step.weights.final_norm, arena, arena.x.as<float>() + rows[begin + i] * hidden,
-                                  arena.head_in.as<float>() + i * hidden, step.shape.hidden);
-            args.rows = 1;
-            if (auto done = step.queue.launch({{step.weights.final_norm.op, &args}}); !done)
-                return done;
-        }
-        auto args = linear_args(step.weights.head, arena, arena.head_in.as<float>(), step.shape.hidden,
-                                arena.logits.as<float>(), step.shape.vocabulary);
-        args.rows = static_cast<std::uint32_t>(count);
-        if (auto done = step.queue.launch({{step.weights.head.op, &args}}); !done)
-            return done;
-        if (auto done = step.queue.download(arena.host_logits.data(), arena.logits.as<void>(), count * vocabulary * sizeof(float));
-            !done)
-            return done;
-        if (auto done = step.queue.synchronize(); !done)
-            return done;
-        for (std::size_t i = 0; i < count; ++i)
-            on_logits(begin + i, std::span(arena.host_logits).subspan(i * vocabulary, vocabulary));
-    }
-    return {};
 }
 
 /// Shows the residual stream to the observer, through host memory.
@@ -79,6 +50,37 @@ result<void> show_final_hidden(const step_context& step, forward_observer& obser
 
 }  // namespace
 
+result<void> project_logits(const step_context& step, const norm& last, const float* x, std::span<const std::int32_t> rows,
+                            const logits_function& on_logits) {
+    auto& arena = step.arena;
+    const auto hidden = static_cast<std::size_t>(step.shape.hidden);
+    const auto vocabulary = static_cast<std::size_t>(step.shape.vocabulary);
+    const auto block_max = arena.host_logits.size() / vocabulary;
+    for (std::size_t begin = 0; begin < rows.size(); begin += block_max) {
+        const auto count = std::min(block_max, rows.size() - begin);
+        for (std::size_t i = 0; i < count; ++i) {
+            auto args = norm_args(last, arena, x + static_cast<std::size_t>(rows[begin + i]) * hidden,
+                                  arena.head_in.as<float>() + i * hidden, step.shape.hidden);
+            args.rows = 1;
+            if (auto done = step.queue.launch({{last.op, &args}}); !done)
+                return done;
+        }
+        auto args = linear_args(step.weights.head, arena, arena.head_in.as<float>(), step.shape.hidden,
+                                arena.logits.as<float>(), step.shape.vocabulary);
+        args.rows = static_cast<std::uint32_t>(count);
+        if (auto done = step.queue.launch({{step.weights.head.op, &args}}); !done)
+            return done;
+        if (auto done = step.queue.download(arena.host_logits.data(), arena.logits.as<void>(), count * vocabulary * sizeof(float));
+            !done)
+            return done;
+        if (auto done = step.queue.synchronize(); !done)
+            return done;
+        for (std::size_t i = 0; i < count; ++i)
+            on_logits(begin + i, std::span(arena.host_logits).subspan(i * vocabulary, vocabulary));
+    }
+    return {};
+}
+
 result<void> forward(const step_context& step, kv_cache& cache, expert_store& store,
                      std::span<const std::int32_t> sample_rows, const logits_function& on_logits,
                      forward_observer* observer, double& stall_s) {
@@ -88,19 +90,25 @@ result<void> forward(const step_context& step, kv_cache& cache, expert_store& st
         if (observer)
             if (auto done = show_hidden(step, layer.index, step.arena.x.as<float>(), *observer); !done)
                 return done;
+        if (step.probe)
+            if (auto done = step.probe->before_attention(step, layer); !done)
+                return done;
         auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
         if (auto done = run_attention(step, layer, kv_pool); !done)
             return done;
+        if (step.probe)
+            if (auto done = step.probe->after_attention(step, layer); !done)
+                return done;
         auto done = std::holds_alternative<moe_layer>(layer.feed_forward)
                         ? run_experts(step, layer, store, observer, stall_s)
-                        : run_dense(step, layer);
+                        : run_dense(step, layer, store);
         if (!done)
             return done;
     }
     if (observer)
         if (auto done = show_final_hidden(step, *observer); !done)
             return done;
-    return project_logits(step, sample_rows, on_logits);
+    return project_logits(step, step.weights.final_norm, step.arena.x.as<float>(), sample_rows, on_logits);
 }
 
 }  // namespace moira

@@ -14,12 +14,19 @@ namespace moira {
 
 /// The KV bytes: one pool per layer, f32 [pages * page_tokens, kv_width]. Page ids are the batcher's.
 struct kv_cache {
-    static result<kv_cache> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory);
+    /// `layers`: the model's and those of its multi-token-prediction modules.
+    static result<kv_cache> create(const model_shape& shape, std::int32_t layers, const execution_limits& limits,
+                                   const op_provider& memory);
     std::vector<device_buffer> layers;
 };
 
 /// Logits of one wanted row: [vocabulary].
 using logits_function = std::function<void(std::size_t sample, std::span<const float> logits)>;
+
+/// Norm and head for some rows of `x` [rows, hidden], in blocks that fit the arena. The last block's normed rows stay in
+/// arena.head_in.
+result<void> project_logits(const step_context& step, const norm& last, const float* x, std::span<const std::int32_t> rows,
+                            const logits_function& on_logits);
 
 /// One forward pass of a step whose plan was uploaded to the arena. `sample_rows` are the rows whose logits are wanted.
 result<void> forward(const step_context& step, kv_cache& cache, expert_store& store,

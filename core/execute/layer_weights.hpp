@@ -76,6 +76,15 @@ struct model_layer {
     std::variant<dense_layer, moe_layer> feed_forward;
 };
 
+/// A multi-token-prediction module (DeepSeek-V3, section 2.2): predicts the token after next from a hidden state and the
+/// next token. Embedding and head are the model's.
+struct mtp_module {
+    norm embedding_norm, hidden_norm;
+    linear projection;  ///< [hidden, 2 * hidden]: of the normalised embedding, then the normalised hidden state
+    model_layer block;  ///< its index is the number of layers of the model
+    norm head_norm;
+};
+
 /// Everything of a model that is resident for its whole life.
 struct model_weights {
     const prepared_op* embed = nullptr;
@@ -83,6 +92,7 @@ struct model_weights {
     std::vector<model_layer> layers;
     norm final_norm;
     linear head;
+    std::optional<mtp_module> mtp;  ///< only where it was asked for
     device_buffer rope;       ///< f32 [context, width], see rope_table
     std::uint64_t dense_bytes = 0;
 };

@@ -52,7 +52,7 @@ result<void> check_plan(const step_plan& plan) {
 } // namespace
 
 result<step_arena> step_arena::create(const model_shape& shape, const execution_limits& limits,
-                                      const op_provider& memory, std::uint64_t workspace_bytes) {
+                                      const op_provider& memory, std::uint64_t workspace_bytes, bool with_mtp) {
     const auto rows = static_cast<std::uint64_t>(limits.rows_max);
     const auto logits_rows = static_cast<std::uint64_t>(limits.logits_rows_max);
     const auto floats = [](std::int64_t count) { return static_cast<std::uint64_t>(count) * sizeof(float); };
@@ -79,6 +79,8 @@ result<step_arena> step_arena::create(const model_shape& shape, const execution_
         {&made.block_out, rows, floats(shape.hidden)},
         {&made.head_in, logits_rows, floats(shape.hidden)},
         {&made.logits, logits_rows, floats(shape.vocabulary)},
+        {&made.mtp_hidden, with_mtp ? rows : 0, floats(shape.hidden)},
+        {&made.mtp_input, with_mtp ? rows : 0, floats(2 * std::int64_t{shape.hidden})},
         {&made.workspace, 1, workspace_bytes},
         {&made.every_row_pairs, rows, sizeof(moira_expert_pair)},
         {&made.every_row_group, 1, sizeof(moira_expert_group)},

@@ -15,8 +15,9 @@ namespace moira {
 /// All memory that one step writes, sized once for the stated maxima. One step at a time uses it. `rows` is the number
 /// of rows of the step.
 struct step_arena {
+    /// `with_mtp`: also what a multi-token-prediction module needs.
     static result<step_arena> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory,
-                                     std::uint64_t workspace_bytes);
+                                     std::uint64_t workspace_bytes, bool with_mtp = false);
 
     /// Copies a plan's arrays to the device. Errors: internal (larger than the arena, or arrays that contradict each
     /// other), device_error.
@@ -44,6 +45,8 @@ struct step_arena {
     device_buffer block_out;      ///< [rows, hidden]: shared experts or a dense block
     device_buffer head_in;        ///< [logits_rows_max, hidden]
     device_buffer logits;         ///< [logits_rows_max, vocabulary]
+    device_buffer mtp_hidden;     ///< [rows, hidden]: states that the multi-token-prediction module goes on from
+    device_buffer mtp_input;      ///< [rows, 2 * hidden]
     device_buffer workspace;      ///< for ops that asked
 
     // tables of the expert op

@@ -3,6 +3,7 @@
 #include "core/base/float_formats.hpp"
 #include "core/model/kernel_type.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -44,7 +45,7 @@ result<std::vector<std::byte>> weight_loader::read_bytes(const std::string& name
         return tl::unexpected(read.error());
     loaded_bytes_ += bytes.size();
     if (progress_)
-        progress_(loaded_bytes_, dense_bytes_total_);
+        progress_(std::min(loaded_bytes_, dense_bytes_total_), dense_bytes_total_);
     return bytes;
 }
 
@@ -220,7 +221,7 @@ result<moe_layer> weight_loader::load_moe(const layer_weight_names& names, const
     return made;
 }
 
-result<model_layer> weight_loader::load_layer(std::int32_t index, const expert_execution& experts) {
+result<model_layer> weight_loader::load_layer(std::int32_t index, bool is_moe, const expert_execution& experts) {
     const auto& names = names_.layers[static_cast<std::size_t>(index)];
     model_layer made;
     made.index = index;
@@ -235,13 +236,29 @@ result<model_layer> weight_loader::load_layer(std::int32_t index, const expert_e
         MOIRA_TRY(attention, load_gqa(names.attention, *shape_.gqa));
         made.attention = std::move(attention);
     }
-    if (shape_.layer_is_moe[static_cast<std::size_t>(index)]) {
+    if (is_moe) {
         MOIRA_TRY(moe, load_moe(names, experts));
         made.feed_forward = std::move(moe);
     } else {
         MOIRA_TRY(dense, load_dense(names));
         made.feed_forward = std::move(dense);
     }
+    return made;
+}
+
+result<mtp_module> weight_loader::load_mtp(const expert_execution& experts) {
+    const auto& names = names_.mtp.front();
+    mtp_module made;
+    MOIRA_TRY(embedding_norm, load_norm(names.embedding_norm, shape_.hidden));
+    MOIRA_TRY(hidden_norm, load_norm(names.hidden_norm, shape_.hidden));
+    MOIRA_TRY(projection, load_linear(names.projection, "", shape_.hidden, 2 * shape_.hidden));
+    MOIRA_TRY(block, load_layer(shape_.layers, true, experts));
+    MOIRA_TRY(head_norm, load_norm(names.head_norm, shape_.hidden));
+    made.embedding_norm = std::move(embedding_norm);
+    made.hidden_norm = std::move(hidden_norm);
+    made.projection = std::move(projection);
+    made.block = std::move(block);
+    made.head_norm = std::move(head_norm);
     return made;
 }
 
@@ -272,7 +289,7 @@ result<model_weights> weight_loader::load(const expert_execution& experts) {
     made.embedding = std::move(embedding);
 
     for (std::int32_t index = 0; index < shape_.layers; ++index) {
-        MOIRA_TRY(layer, load_layer(index, experts));
+        MOIRA_TRY(layer, load_layer(index, shape_.layer_is_moe[static_cast<std::size_t>(index)], experts));
         made.layers.push_back(std::move(layer));
     }
     MOIRA_TRY(final_norm, load_norm(names_.final_norm, shape_.hidden));
@@ -280,6 +297,10 @@ result<model_weights> weight_loader::load(const expert_execution& experts) {
     MOIRA_TRY(head_type, type_of(names_.head));
     MOIRA_TRY(head, load_packed(describe_.head(head_type), names_.head, ""));
     made.head = std::move(head);
+    if (!names_.mtp.empty()) {
+        MOIRA_TRY(mtp, load_mtp(experts));
+        made.mtp = std::move(mtp);
+    }
 
     const auto table = rope_table(shape_.rope, limits_.context_max);
     MOIRA_TRY(rope, to_device(table.data(), table.size() * sizeof(float)));

@@ -28,6 +28,7 @@ public:
     /// Absent experts (a model without MoE layers) are an error of the shape check, not of this function.
     result<expert_execution> prepare_experts();
 
+    /// With the first multi-token-prediction module when the names have it.
     result<model_weights> load(const expert_execution& experts);
 
 private:
@@ -40,7 +41,8 @@ private:
     result<gqa_attention> load_gqa(const attention_weight_names& names, const gqa_shape& shape);
     result<moe_layer> load_moe(const layer_weight_names& names, const expert_execution& experts);
     result<dense_layer> load_dense(const layer_weight_names& names);
-    result<model_layer> load_layer(std::int32_t index, const expert_execution& experts);
+    result<model_layer> load_layer(std::int32_t index, bool is_moe, const expert_execution& experts);
+    result<mtp_module> load_mtp(const expert_execution& experts);
 
     /// The kernel type of a tensor. Errors: corrupt_file, unsupported.
     result<std::uint32_t> type_of(const std::string& name) const;

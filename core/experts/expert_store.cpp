@@ -1,6 +1,6 @@
 #include "core/experts/expert_store.hpp"
 
-#include "core/base/checked.hpp"
+#include "core/experts/expert_store_sizes.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/experts/slab_arena.hpp"
 #include "core/experts/transfer_queue.hpp"
@@ -12,66 +12,6 @@
 #include <optional>
 
 namespace moira {
-namespace {
-
-/// (layer, expert) pairs: more than thirty times the largest published model (61 layers of 256).
-constexpr std::uint64_t entries_max = 1ULL << 19;
-
-/// Threads beyond a handful only add latency; this bounds a typing error.
-constexpr std::uint32_t loader_threads_max = 64;
-
-struct store_sizes {
-    std::uint64_t slot_bytes = 0;
-    std::int32_t routed_experts = 0; // of the whole model: more slots are never needed
-    std::int32_t slots_floor = 0;
-};
-
-result<store_sizes> check_options(const expert_store_options& options, const slab_source& source) {
-    const auto refuse = [](const std::string& why) { return fail(errc::invalid_argument, "expert store: " + why); };
-    if (options.layers < 1 || options.experts < 1 || options.moe_layers < 1 || options.moe_layers > options.layers)
-        return refuse("needs layers with experts, found " + std::to_string(options.moe_layers) + " of " +
-                      std::to_string(options.layers) + " layers, " + std::to_string(options.experts) + " experts");
-    if (options.top_k < 1 || options.top_k > options.experts)
-        return refuse("top_k " + std::to_string(options.top_k) + " is not within 1 .. " +
-                      std::to_string(options.experts));
-    const auto layers = static_cast<std::uint64_t>(options.layers);
-    if (layers * static_cast<std::uint64_t>(options.experts) > entries_max)
-        return refuse(std::to_string(options.layers) + " layers of " + std::to_string(options.experts) +
-                      " experts are more than " + std::to_string(entries_max));
-    const std::uint64_t step = options.slab_alignment;
-    if (step == 0 || (step & (step - 1)) != 0 || step > slab_arena::alignment)
-        return refuse("slab alignment " + std::to_string(step) + " is not a power of two up to " +
-                      std::to_string(slab_arena::alignment));
-    if (options.slab_bytes == 0 || options.slab_bytes != source.slab_bytes())
-        return refuse("slabs of " + std::to_string(options.slab_bytes) + " bytes, but the source writes " +
-                      std::to_string(source.slab_bytes()));
-    if (options.loader_threads > loader_threads_max)
-        return refuse("at most " + std::to_string(loader_threads_max) + " loader threads");
-    store_sizes sizes;
-    sizes.routed_experts = options.moe_layers * options.experts;
-    sizes.slots_floor = options.moe_layers * options.top_k;
-    const auto padded = checked_add(options.slab_bytes, step - 1);
-    if (!padded || !checked_mul(*padded, static_cast<std::uint64_t>(sizes.routed_experts)))
-        return refuse("slabs of " + std::to_string(options.slab_bytes) + " bytes do not fit an address space");
-    sizes.slot_bytes = round_up(options.slab_bytes, step);
-    return sizes;
-}
-
-result<slot_index> slots_for(std::uint64_t budget_bytes, const expert_store_options& options,
-                             const store_sizes& sizes) {
-    const std::uint64_t slots = budget_bytes / sizes.slot_bytes;
-    const auto needed = static_cast<std::uint64_t>(options.top_k);
-    if (slots < needed)
-        return fail(errc::budget_too_small, "a budget of " + std::to_string(budget_bytes) + " bytes holds " +
-                                                std::to_string(slots) + " experts of " +
-                                                std::to_string(sizes.slot_bytes) + " bytes, but one token needs " +
-                                                std::to_string(needed) + " at once: give the experts at least " +
-                                                std::to_string(needed * sizes.slot_bytes) + " bytes");
-    return static_cast<slot_index>(std::min(slots, static_cast<std::uint64_t>(sizes.routed_experts)));
-}
-
-} // namespace
-
 double expert_store_statistics::hit_rate() const noexcept {
     const std::uint64_t acquired = hits + demand_loads;
     return acquired == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(acquired);
@@ -108,6 +48,11 @@ struct expert_store::impl {
     void release(wave& ended);
     result<void> wait(wave& wanted);
     void finished(expert_load& load);
+    void note_prefetched(std::int32_t layer, const residency_table::pin& pin);
+    std::shared_ptr<expert_load> next_speculative();
+    std::shared_ptr<expert_load> make_load(expert_id expert, slot_index slot);
+    prefetch_figures measured() const;
+    bool worth_loading(const expert_hint& hint, residency_table::speculative_room room) const;
     void slots_changed();
     void configure(slot_index slots);
 
@@ -123,6 +68,9 @@ struct expert_store::impl {
     std::vector<std::shared_ptr<expert_load>> load_by_slot; // while loading
     std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
     std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
+    prefetch_hints hints;
+    std::vector<expert_hint> absent; // for hint(); empty between calls
+    std::uint64_t met_by_demand = 0; // waves with demand loads that found a speculative one running
     expert_store_statistics counters;
     transfer_queue queue; // last: its threads use all of the above
 };
@@ -137,9 +85,13 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
                                                            static_cast<std::uint64_t>(numbers.routed_experts))),
              .base_address = reinterpret_cast<std::uintptr_t>(arena.base()),
              .slot_bytes = numbers.slot_bytes,
-             .layout_id = wanted.layout_id}),
+             .layout_id = wanted.layout_id,
+             .pass_waves = static_cast<std::uint64_t>(wanted.moe_layers)}),
       load_by_slot(static_cast<std::size_t>(numbers.routed_experts)), seen(static_cast<std::size_t>(wanted.experts)),
-      queue(from, lock, [this](expert_load& load) { finished(load); }) {
+      hints(wanted.experts),
+      queue(
+          from, lock, [this](expert_load& load) { finished(load); }, [this] { return next_speculative(); }) {
+    absent.reserve(seen.size());
     if (!normal_policy)
         normal_policy = make_lru_policy(false);
     counters.budget_bytes = wanted.budget_bytes;
@@ -204,37 +156,102 @@ void expert_store::impl::slots_changed() {
 }
 
 void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts, wave& taken) {
+    hints.wave_begins(layer, std::chrono::steady_clock::now());
     table.pin_wave(layer, experts, pins);
     ++counters.waves;
     taken.experts.assign(experts.begin(), experts.end());
     taken.members.reserve(pins.size());
+    bool met = false;
     for (const residency_table::pin& pin : pins) {
         auto& load = load_by_slot[static_cast<std::size_t>(pin.slot)];
+        note_prefetched(layer, pin);
         if (pin.state == slot_state::empty) {
-            load = std::make_shared<expert_load>();
-            load->expert = {layer, pin.expert};
-            load->slot = pin.slot;
-            load->slab = {reinterpret_cast<std::byte*>(table.slot_address(pin.slot)), options.slab_bytes};
+            load = make_load({layer, pin.expert}, pin.slot);
+            met = queue.speculating();
             queue.push(load);
         }
         const bool resident = pin.state == slot_state::resident;
         taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
         (resident ? taken.resident : taken.missing).push_back(pin.expert);
     }
+    met_by_demand += met;
     counters.hits += taken.resident.size();
     counters.demand_loads += taken.missing.size();
     pins.clear();
 }
 
+std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slot_index slot) {
+    auto load = std::make_shared<expert_load>();
+    load->expert = expert;
+    load->slot = slot;
+    load->slab = {reinterpret_cast<std::byte*>(table.slot_address(slot)), options.slab_bytes};
+    return load;
+}
+
+/// What the hint has to do with an expert that a wave asks for. One that is on its way is joined: whoever waits for it
+/// waits for the read that has begun.
+void expert_store::impl::note_prefetched(std::int32_t layer, const residency_table::pin& pin) {
+    if (pin.speculative || pin.state == slot_state::empty)
+        hints.missed(layer, pin.expert);
+    if (pin.state == slot_state::loading)
+        load_by_slot[static_cast<std::size_t>(pin.slot)]->wanted = true;
+}
+
 void expert_store::impl::finished(expert_load& load) {
     load_by_slot[static_cast<std::size_t>(load.slot)].reset();
     if (load.state == load_state::done) {
-        counters.demand_bytes += source.disk_bytes();
+        if (!load.prefetched)
+            counters.demand_bytes += source.disk_bytes();
         table.complete(load.slot);
     } else {
         table.abandon(load.slot);
     }
     slots_changed();
+}
+
+std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
+    while (const auto hint = hints.take()) {
+        const expert_id expert{hints.layer(), hint->expert};
+        const bool may_evict = !counters.bypass;
+        const bool slots_wanted = next_ticket != served_ticket; // a wave waits for slots
+        const auto room = slots_wanted || table.holds(expert) ? residency_table::speculative_room::none
+                                                              : table.room_for_speculation(expert, may_evict);
+        const auto slot = worth_loading(*hint, room) ? table.take_speculative(expert, may_evict) : std::nullopt;
+        if (!slot) {
+            hints.refuse();
+            continue;
+        }
+        auto load = make_load(expert, *slot);
+        load->prefetched = true;
+        load_by_slot[static_cast<std::size_t>(*slot)] = load;
+        return load;
+    }
+    return nullptr;
+}
+
+bool expert_store::impl::worth_loading(const expert_hint& hint, residency_table::speculative_room room) const {
+    if (room == residency_table::speculative_room::none || hints.policy.mode == prefetch_mode::off)
+        return false;
+    const bool evicts = room == residency_table::speculative_room::evicts;
+    return hints.policy.mode == prefetch_mode::always ||
+           estimate_prefetch(static_cast<double>(hint.probability), evicts, hints.policy.idle_core, measured())
+               .worthwhile();
+}
+
+prefetch_figures expert_store::impl::measured() const {
+    const auto share = [](std::uint64_t part, std::uint64_t whole) {
+        return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+    };
+    const auto& speculation = table.speculation();
+    prefetch_figures figures;
+    if (counters.demand_loads > 0)
+        figures.stall_per_load_s = counters.stall_s / static_cast<double>(counters.demand_loads);
+    figures.lead_s = hints.lead_s();
+    figures.read_s = queue.read_s();
+    figures.cpu_s = queue.cpu_s();
+    figures.contention = share(met_by_demand, speculation.taken);
+    figures.regret = share(speculation.regretted, speculation.evictions);
+    return figures;
 }
 
 void expert_store::impl::release(wave& ended) {
@@ -385,6 +402,32 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
     return {};
 }
 
+void expert_store::set_prefetch(const prefetch_policy& policy) {
+    const std::lock_guard held(impl_->lock);
+    impl_->hints.policy = policy;
+}
+
+bool expert_store::wants_hints() const {
+    const std::lock_guard held(impl_->lock);
+    const auto& table = impl_->table;
+    // With a certain prediction and a free slot: what no hint can beat.
+    return impl_->queue.can_speculate() && table.resident() < impl_->sizes.routed_experts &&
+           impl_->worth_loading({0, 1.0F}, residency_table::speculative_room::free);
+}
+
+void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts) {
+    const std::lock_guard held(impl_->lock);
+    const bool known = layer >= 0 && layer < impl_->options.layers;
+    for (const expert_hint& hint : experts)
+        if (known && hint.expert >= 0 && hint.expert < impl_->options.experts &&
+            !impl_->table.holds({layer, hint.expert}))
+            impl_->absent.push_back(hint);
+    impl_->hints.give(layer, impl_->absent, experts.size(), std::chrono::steady_clock::now());
+    impl_->absent.clear();
+    if (impl_->hints.waiting() > 0)
+        impl_->queue.speculate();
+}
+
 expert_store_statistics expert_store::statistics() const {
     const std::lock_guard held(impl_->lock);
     expert_store_statistics shown = impl_->counters;
@@ -394,6 +437,15 @@ expert_store_statistics expert_store::statistics() const {
     shown.evictions = impl_->table.evictions();
     shown.load_failures = impl_->queue.failures();
     shown.load_retries = impl_->queue.retries();
+    const auto& speculation = impl_->table.speculation();
+    shown.prefetch_loads = speculation.taken;
+    shown.prefetch_useful = speculation.used;
+    shown.prefetch_wasted = speculation.unused;
+    shown.prefetch_wasted_bytes = speculation.unused * impl_->source.disk_bytes();
+    shown.prefetch_open = impl_->table.speculative_slots();
+    shown.hints = impl_->hints.counts();
+    shown.hints_waiting = impl_->hints.waiting();
+    shown.prefetch_measured = impl_->measured();
     return shown;
 }
 

@@ -3,11 +3,14 @@
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
+#include "core/route/route_board.hpp"
 #include "plugins/moira_plugin.h"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,7 +36,15 @@ struct expert_store_options {
 struct expert_store_statistics {
     std::uint64_t budget_bytes = 0, slots = 0, resident = 0, slots_floor = 0;
     std::uint64_t hits = 0, demand_loads = 0, demand_bytes = 0, evictions = 0, waves = 0;
-    std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted_bytes = 0;
+    /// prefetch_loads = prefetch_useful + prefetch_wasted + prefetch_open. Useful: a wave asked for the expert before
+    /// it left. Open: resident or on its way, not asked for yet.
+    std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted = 0, prefetch_wasted_bytes = 0,
+                  prefetch_open = 0;
+    /// hints.given = hints.refused + hints.cancelled + hints_waiting + prefetch_loads.
+    hint_counts hints;
+    std::uint64_t hints_waiting = 0;
+    prefetch_figures prefetch_measured;
+    std::optional<route_report> prediction; ///< of the engine's predictors; none: nobody predicts
     std::uint64_t load_failures = 0, load_retries = 0;
     double stall_s = 0;  ///< time that acquirers waited for loads
     bool bypass = false; ///< below the floor: most-recently-used eviction, see eviction_policy
@@ -81,6 +92,10 @@ private:
 ///
 /// Pin protocol: acquire() pins the whole wave before its first load starts; pins end with the lease. A pinned slot is
 /// never evicted; a slot being loaded is pinned. Experts of the wave that are resident count as hits.
+///
+/// Hints: hint() names experts that a layer will probably want. While the link is idle they are loaded, one at a time,
+/// into empty slots or into the slots of cold experts; never below slots_floor's bypass, where every expert is warm. A
+/// wave that asks for one that is on its way joins its read.
 class expert_store {
 public:
     /// Allocates the arena (host memory). `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
@@ -115,6 +130,17 @@ public:
     /// Changes the budget while running; slots above the new bound are given up as their pins end. Errors:
     /// budget_too_small, out_of_memory; the budget is as before then.
     result<void> resize(std::uint64_t budget_bytes);
+
+    /// How hints become loads, from now on. Any thread.
+    void set_prefetch(const prefetch_policy& policy);
+
+    /// Whether a hint could lead to a load now: when not, evaluating a predictor is for statistics only.
+    bool wants_hints() const;
+
+    /// `experts` of `layer` (distinct, the likeliest first) will probably be wanted by its next visit. Replaces the
+    /// hint before it. Never waits; wakes a loader only when there is something to load. Give it after the acquire of
+    /// the layer before, so that it queues behind that layer's demand. Experts that do not exist are refused.
+    void hint(std::int32_t layer, std::span<const expert_hint> experts);
 
     expert_store_statistics statistics() const;
 

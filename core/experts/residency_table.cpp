@@ -7,6 +7,10 @@ namespace {
 
 constexpr slot_index no_slot = -1;
 
+/// Slots on probation: an eighth, so that wrong predictions never hold more of the memory than that. More than 64 would
+/// be sixteen layers' worth of hints that nobody used.
+constexpr slot_index probation_share = 8, probation_slots_max = 64;
+
 } // namespace
 
 residency_table::residency_table(const shape& dimensions)
@@ -16,10 +20,13 @@ residency_table::residency_table(const shape& dimensions)
     slot_by_expert_.assign(count, no_slot);
     entries_.assign(count, moira_expert_entry{.address = 0, .generation = 0, .layout_id = shape_.layout_id});
     free_.reserve(slots_by_index_.size());
+    left_for_hint_.assign(count, 0);
+    speculative_.reserve(static_cast<std::size_t>(probation_slots_max));
 }
 
 void residency_table::configure(slot_index slots, eviction_policy& policy) {
     slots_ = slots;
+    speculative_max_ = static_cast<std::size_t>(std::clamp(slots / probation_share, 1, probation_slots_max));
     for (slot_index index = slots; index < shape_.slots_max; ++index)
         give_up_above_bound(index);
     free_.clear();
@@ -72,15 +79,20 @@ void residency_table::pin_wave(std::int32_t layer, std::span<const std::int32_t>
         slot& found = at(index);
         pins.back().state = found.state;
         pins.back().generation = found.generation;
+        pins.back().speculative = found.speculative;
+        if (found.speculative)
+            end_speculation(index, speculation_.used);
         found.used = wave_;
         ++found.pins;
         refresh_evictable(index);
         if (below_bound(index))
             policy_->touched(index);
     }
+    expire_speculation(layer);
     for (pin& wanted : std::span(pins).subspan(first)) {
         if (wanted.slot != no_slot)
             continue;
+        note_regret({layer, wanted.expert});
         wanted.slot = take_slot({layer, wanted.expert});
         wanted.generation = at(wanted.slot).generation;
     }
@@ -91,11 +103,81 @@ slot_index residency_table::take_slot(expert_id incoming) {
         evict(victim(incoming));
     const slot_index index = free_.back();
     free_.pop_back();
-    assign(index, incoming);
+    assign(index, incoming, false);
     return index;
 }
 
+residency_table::speculative_room residency_table::room_for_speculation(expert_id incoming, bool may_evict) const {
+    if (expired_slot() != no_slot)
+        return speculative_room::free; // nobody misses it
+    if (speculative_.size() >= speculative_max_)
+        return speculative_room::none;
+    if (!free_.empty())
+        return speculative_room::free;
+    return may_evict && cold_slot(incoming) != no_slot ? speculative_room::evicts : speculative_room::none;
+}
+
+std::optional<slot_index> residency_table::take_speculative(expert_id incoming, bool may_evict) {
+    const bool within = speculative_.size() < speculative_max_;
+    if (!within || free_.empty()) {
+        slot_index leaving = expired_slot();
+        if (leaving == no_slot && within && may_evict) {
+            leaving = cold_slot(incoming);
+            if (leaving != no_slot) {
+                left_for_hint_[index_of(at(leaving).expert)] = wave_ + 1;
+                ++speculation_.evictions;
+            }
+        }
+        if (leaving == no_slot)
+            return std::nullopt;
+        evict(leaving);
+    }
+    const slot_index index = free_.back();
+    free_.pop_back();
+    ++speculation_.taken;
+    assign(index, incoming, true);
+    return index;
+}
+
+/// The oldest whose layer was visited without it.
+slot_index residency_table::expired_slot() const noexcept {
+    for (const slot_index index : speculative_)
+        if (at(index).expired && evictable_[static_cast<std::size_t>(index)])
+            return index;
+    return no_slot;
+}
+
+/// What the policy would give up, unless it is warm.
+slot_index residency_table::cold_slot(expert_id incoming) const {
+    const std::span<const bool> evictable(evictable_.get(), static_cast<std::size_t>(slots_));
+    const auto chosen = policy_->victim(incoming, evictable);
+    if (!chosen || *chosen < 0 || *chosen >= slots_ || !evictable[static_cast<std::size_t>(*chosen)])
+        return no_slot;
+    const slot& leaving = at(*chosen);
+    return !leaving.speculative && wave_ - leaving.used >= shape_.pass_waves ? *chosen : no_slot;
+}
+
+void residency_table::end_speculation(slot_index index, std::uint64_t& outcome) {
+    at(index).speculative = at(index).expired = false;
+    std::erase(speculative_, index);
+    ++outcome;
+}
+
+void residency_table::note_regret(expert_id missed) noexcept {
+    std::uint64_t& left = left_for_hint_[index_of(missed)];
+    if (left != 0 && wave_ - left <= 2 * shape_.pass_waves)
+        ++speculation_.regretted;
+    left = 0;
+}
+
+void residency_table::expire_speculation(std::int32_t layer) noexcept {
+    for (const slot_index index : speculative_)
+        at(index).expired = at(index).expired || at(index).expert.layer == layer;
+}
+
 slot_index residency_table::victim(expert_id incoming) {
+    if (const slot_index unasked = expired_slot(); unasked != no_slot)
+        return unasked;
     const std::span<const bool> evictable(evictable_.get(), static_cast<std::size_t>(slots_));
     const auto chosen = policy_->victim(incoming, evictable);
     if (chosen && *chosen >= 0 && *chosen < slots_ && evictable[static_cast<std::size_t>(*chosen)])
@@ -104,13 +186,20 @@ slot_index residency_table::victim(expert_id incoming) {
     return static_cast<slot_index>(std::find(evictable.begin(), evictable.end(), true) - evictable.begin());
 }
 
-void residency_table::assign(slot_index index, expert_id incoming) {
+void residency_table::assign(slot_index index, expert_id incoming, bool speculative) {
     slot& taken = at(index);
     // One counter for all slots, so that an expert that comes back into another slot has another generation too. Zero
     // is what an entry shows that never held anything.
     if (++generation_ == 0)
         generation_ = 1;
-    taken = {.expert = incoming, .state = slot_state::loading, .pins = 1, .generation = generation_, .used = wave_};
+    taken = {.expert = incoming,
+             .state = slot_state::loading,
+             .pins = speculative ? 0U : 1U,
+             .generation = generation_,
+             .used = wave_,
+             .speculative = speculative};
+    if (speculative)
+        speculative_.push_back(index);
     slot_by_expert_[index_of(incoming)] = index;
     policy_->inserted(index, incoming);
 }
@@ -135,6 +224,8 @@ void residency_table::complete(slot_index index) {
 void residency_table::abandon(slot_index index) {
     slot& failed = at(index);
     slot_by_expert_[index_of(failed.expert)] = no_slot;
+    if (failed.speculative)
+        end_speculation(index, speculation_.unused);
     failed.state = slot_state::empty;
     failed.pins = 0;
     if (!below_bound(index))
@@ -147,6 +238,8 @@ void residency_table::evict(slot_index index) {
     slot& leaving = at(index);
     entries_[index_of(leaving.expert)].address = 0;
     slot_by_expert_[index_of(leaving.expert)] = no_slot;
+    if (leaving.speculative)
+        end_speculation(index, speculation_.unused);
     leaving.state = slot_state::empty;
     --resident_;
     ++evictions_;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,10 @@ enum class slot_state : std::uint8_t { empty, loading, resident };
 ///
 /// A slot goes empty -> loading -> resident -> empty. A loading or pinned slot is never taken. Slots at or above the
 /// bound are being given up: they are emptied when they are resident and nobody pins them.
+///
+/// A speculative slot holds, or will hold, an expert that no wave has asked for yet. It is on probation: its first use
+/// makes it a slot as any other; when its layer was visited without it, it is the first to leave. Experts used by one
+/// of the last `pass_waves` waves are warm; speculation never evicts them.
 class residency_table {
 public:
     struct shape {
@@ -26,7 +31,20 @@ public:
         std::uint64_t base_address = 0; ///< of slot 0
         std::uint64_t slot_bytes = 0;
         std::uint32_t layout_id = 0;
+        std::uint64_t pass_waves = 1; ///< waves of one pass through the model, when none is cut: its MoE layers
     };
+
+    /// How speculation went. taken = used + unused + those that speculative_slots() still counts.
+    struct speculation_counts {
+        std::uint64_t taken = 0;     ///< slots given to experts that nobody had asked for
+        std::uint64_t used = 0;      ///< of them: asked for before they left
+        std::uint64_t unused = 0;    ///< of them: left, or failed to load, without having been asked for
+        std::uint64_t evictions = 0; ///< cold experts that left for one of them
+        std::uint64_t regretted = 0; ///< of those: asked for again within two passes
+    };
+
+    /// What a speculative slot would cost now.
+    enum class speculative_room : std::uint8_t { none, free, evicts };
 
     /// One expert of a pinned wave. `state` is what it was before: empty means that it was given a slot now and that
     /// the caller must load it, then call complete() or abandon().
@@ -35,6 +53,7 @@ public:
         slot_index slot = 0;
         std::uint32_t generation = 0;
         slot_state state = slot_state::empty;
+        bool speculative = false; ///< nobody had asked for it before
     };
 
     explicit residency_table(const shape& dimensions);
@@ -52,6 +71,19 @@ public:
 
     /// Ends one pin of a loading or resident slot.
     void unpin(slot_index index);
+
+    /// Whether an expert that has no slot could get a speculative one. `may_evict`: a cold expert may leave for it.
+    speculative_room room_for_speculation(expert_id incoming, bool may_evict) const;
+
+    /// Gives a slot to an expert that has none and that nobody asked for: loading, without a pin; then complete() or
+    /// abandon(). None where there is no room.
+    std::optional<slot_index> take_speculative(expert_id incoming, bool may_evict);
+
+    /// Whether the expert has a slot, loading or resident.
+    bool holds(expert_id expert) const noexcept { return slot_by_expert_[index_of(expert)] >= 0; }
+
+    std::size_t speculative_slots() const noexcept { return speculative_.size(); }
+    const speculation_counts& speculation() const noexcept { return speculation_; }
 
     /// The loading slot holds its expert now: the kernels' table shows it.
     void complete(slot_index index);
@@ -79,6 +111,8 @@ private:
         std::uint32_t pins = 0;
         std::uint32_t generation = 0;
         std::uint64_t used = 0; // the wave that used it last
+        bool speculative = false;
+        bool expired = false; // speculative, and its layer was visited without it
     };
 
     slot& at(slot_index index) noexcept { return slots_by_index_[static_cast<std::size_t>(index)]; }
@@ -90,7 +124,12 @@ private:
     void give_up_above_bound(slot_index index);
     slot_index take_slot(expert_id incoming);
     slot_index victim(expert_id incoming);
-    void assign(slot_index index, expert_id incoming);
+    void assign(slot_index index, expert_id incoming, bool speculative);
+    slot_index expired_slot() const noexcept;
+    slot_index cold_slot(expert_id incoming) const;
+    void end_speculation(slot_index index, std::uint64_t& outcome);
+    void note_regret(expert_id missed) noexcept;
+    void expire_speculation(std::int32_t layer) noexcept;
 
     shape shape_;
     eviction_policy* policy_ = nullptr;
@@ -100,6 +139,10 @@ private:
     std::uint64_t evictions_ = 0;
     std::uint64_t wave_ = 0;
     std::uint32_t generation_ = 0;
+    std::size_t speculative_max_ = 0;
+    std::vector<slot_index> speculative_;      // oldest first, at most speculative_max_ unless a resize lowered that
+    std::vector<std::uint64_t> left_for_hint_; // [layers * experts]: the wave after which it did, 0: no
+    speculation_counts speculation_;
     std::vector<slot> slots_by_index_;
     std::vector<slot_index> free_;            // empty slots below the bound
     std::vector<slot_index> slot_by_expert_;  // [layers * experts], -1: none

@@ -24,7 +24,9 @@ struct expert_load {
     slot_index slot = 0;
     std::span<std::byte> slab;
     load_state state = load_state::queued;
-    error failure; ///< when failed
+    error failure;           ///< when failed
+    bool prefetched = false; ///< began before anybody asked for the expert
+    bool wanted = false;     ///< a wave has asked for it since
 
     bool over() const noexcept { return state != load_state::queued && state != load_state::running; }
 };
@@ -38,13 +40,22 @@ inline constexpr std::uint32_t load_retry_pause_ms = 5;
 
 /// Loads in the order in which they were asked, executed by loader threads and by those who wait for them. Shares the
 /// store's lock: every function is called with it held, unless said otherwise; it is free during reads.
+///
+/// Speculative loads come from elsewhere, one at a time, and only when no load is queued and none runs: then a loader
+/// asks for one. So a demand load never waits for more than the one read that had begun before it, and never for a
+/// loader: speculation needs two of them.
 class transfer_queue {
 public:
     /// Called under the lock when a load is done or has failed for good.
     using finished_function = std::function<void(expert_load&)>;
 
+    /// Called under the lock by a loader that finds the link idle: the next speculative load, or null when there is
+    /// none any more.
+    using speculate_function = std::function<std::shared_ptr<expert_load>()>;
+
     /// `source` and `lock` outlive the queue.
-    transfer_queue(slab_source& source, std::mutex& lock, finished_function finished);
+    transfer_queue(slab_source& source, std::mutex& lock, finished_function finished,
+                   speculate_function next_speculative = {});
 
     /// Waits for the loads that run; those that nobody has begun never run. Without the lock.
     ~transfer_queue();
@@ -66,6 +77,20 @@ public:
     /// Sleeps until `load`, which somebody has begun, is over.
     void wait(const expert_load& load, std::unique_lock<std::mutex>& held);
 
+    /// There may be something to load ahead of time: wakes a loader if the link is idle, otherwise when it becomes so.
+    void speculate();
+
+    /// Whether speculate() can lead to anything: one loader must stay free for demand.
+    bool can_speculate() const noexcept { return can_speculate_; }
+
+    /// Whether a load that nobody has asked for runs now.
+    bool speculating() const noexcept { return running_speculative_ > 0; }
+
+    /// What one expert's read and packing took: the average of the last few, in seconds by the clock and of one
+    /// processor. 0: nothing was loaded yet.
+    double read_s() const noexcept { return read_s_; }
+    double cpu_s() const noexcept { return cpu_s_; }
+
     std::uint64_t retries() const noexcept { return retries_; }
     std::uint64_t failures() const noexcept { return failures_; }
 
@@ -76,6 +101,8 @@ private:
     using page_buffer = std::unique_ptr<std::byte[], release_pages>;
 
     void run_loader();
+    bool link_idle() const noexcept { return running_ == 0 && queued_.empty(); }
+    void measure(double read_s, double cpu_s) noexcept;
     void execute(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held);
     result<void> attempt(const expert_load& load, std::unique_lock<std::mutex>& held);
     result<page_buffer> take_scratch();
@@ -88,6 +115,10 @@ private:
     std::vector<page_buffer> scratch_; // free ones; as many as ever loaded at once
     std::vector<std::thread> threads_;
     std::uint64_t retries_ = 0, failures_ = 0;
+    speculate_function next_speculative_;
+    std::size_t running_ = 0, running_speculative_ = 0;
+    double read_s_ = 0, cpu_s_ = 0;
+    bool speculation_waits_ = false, can_speculate_ = false;
     bool stopping_ = false;
 };
 

@@ -73,9 +73,11 @@ result<void> require_weights(const architecture& described, const model_shape& s
 result<void> find_mtp_modules(const architecture& described, model_shape& shape, const tensor_map& tensors,
                               std::vector<std::string>& notices) {
     for (std::int32_t module = 0; module < shape.mtp_layers; ++module) {
+        mtp_weight_names names;
+        layer_weight_names block;
         weight_list weights;
         if (described.mtp_weights)
-            described.mtp_weights(shape, module, weights);
+            described.mtp_weights(shape, module, names, block, weights);
         const auto missing = first_missing(weights.tensors(), tensors);
         if (!missing)
             return tl::unexpected(missing.error());
@@ -208,16 +210,20 @@ result<void> checkpoint::read(const tensor_location& tensor, std::span<std::byte
     return {};
 }
 
-result<void> check_runnable(const checkpoint& model) {
-    const auto* described = find_architecture(model.shape().architecture);
-    for (std::int32_t layer = -1; layer < model.shape().layers; ++layer) {
+result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules) {
+    const auto& shape = model.shape();
+    const auto* described = find_architecture(shape.architecture);
+    for (std::int32_t layer = -1; layer < shape.layers + mtp_modules; ++layer) {
         model_weight_names outer_names;
         layer_weight_names layer_names;
+        mtp_weight_names mtp_names;
         weight_list weights;
         if (layer < 0)
-            described->outer_weights(model.shape(), outer_names, weights);
+            described->outer_weights(shape, outer_names, weights);
+        else if (layer < shape.layers)
+            described->layer_weights(shape, layer, layer_names, weights);
         else
-            described->layer_weights(model.shape(), layer, layer_names, weights);
+            described->mtp_weights(shape, layer - shape.layers, mtp_names, layer_names, weights);
         for (const auto& expected : weights.tensors()) {
             const auto* tensor = model.find(expected.name);
             if (!tensor)

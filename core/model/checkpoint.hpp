@@ -51,8 +51,9 @@ private:
 };
 
 /// Whether this build can compute from the checkpoint's weight types; open() accepts any type, so that a checkpoint
-/// that cannot run can still be inspected. Errors: unsupported (names the tensor and its type).
-result<void> check_runnable(const checkpoint& model);
+/// that cannot run can still be inspected. `mtp_modules`: how many multi-token-prediction modules are to run too.
+/// Errors: unsupported (names the tensor and its type).
+result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules = 0);
 
 /// Names of the tensors of one layer in the checkpoint's own spelling; empty where the layer has none.
 struct attention_weight_names {
@@ -77,13 +78,23 @@ struct layer_weight_names {
     std::vector<ffn_weight_names> experts; ///< [experts]
 };
 
-struct model_weight_names {
-    std::string embedding, final_norm, head;
-    std::vector<layer_weight_names> layers;
+/// What a multi-token-prediction module has beside its decoder block (DeepSeek-V3, section 2.2). Embedding and head are
+/// the model's.
+struct mtp_weight_names {
+    std::string embedding_norm, hidden_norm; ///< enorm, hnorm
+    std::string projection;                  ///< eh_proj
+    std::string head_norm;                   ///< shared_head.norm
 };
 
-/// The names for a shape that check_shape accepted.
-model_weight_names weight_names(const model_shape& shape);
+struct model_weight_names {
+    std::string embedding, final_norm, head;
+    std::vector<layer_weight_names> layers; ///< the model's, then one block per module of `mtp`
+    std::vector<mtp_weight_names> mtp;
+};
+
+/// The names for a shape that check_shape accepted, with the first `mtp_modules` multi-token-prediction modules (at
+/// most shape.mtp_layers).
+model_weight_names weight_names(const model_shape& shape, std::int32_t mtp_modules = 0);
 
 /// Numbers of `moira inspect`, from headers only.
 struct checkpoint_summary {

@@ -34,10 +34,11 @@ namespace {
 execution_stream_actor spawn_held_stream(caf::actor_system& system, const std::shared_ptr<held_steps>& steps) {
     return system.spawn([steps](execution_stream_actor::pointer) -> execution_stream_actor::behavior_type {
         return {
-            [steps](run_step_atom, const step_plan_ptr& plan, const batcher_actor&) {
+            [steps](run_step_atom, const step_plan_ptr& plan, const step_listener_actor&) {
                 steps->plans.push_back(plan);
                 ++steps->handed_out;
             },
+            [](observe_atom, const route_predictor_actor&) {},
         };
     });
 }
@@ -67,6 +68,7 @@ actor_world::actor_world(const options& wanted) : system_(config_) {
     batch.kv.pages = 64;
     batch.kv.page_tokens = page_tokens;
     options_of_batcher.token_bytes = [](token_id) { return std::string_view("x"); };
+    options_of_batcher.step_timeout = wanted.step_timeout;
     options_of_batcher.identity = std::make_shared<runtime_identity>();
     batcher = spawn_batcher(system_, options_of_batcher, stream_);
     intake_options options_of_intake;
@@ -109,6 +111,15 @@ void actor_world::fail_step(errc code) {
     steps->plans.pop_front();
     outcome->failure = error{code, "as scripted"};
     caf::anon_send(batcher, advance_atom{}, step_result_ptr(std::move(outcome)));
+    settle();
+}
+
+void actor_world::lose_stream() {
+    end_now(stream_, caf::exit_reason::kill);
+    settle();
+    steps->plans.clear();
+    stream_ = spawn_held_stream(system_, steps);
+    caf::anon_send(batcher, stream_atom{}, stream_);
     settle();
 }
 

@@ -40,6 +40,7 @@ public:
     struct options {
         std::size_t open_max = 8;
         std::int32_t sequences_max = 4, queue_max = 4;
+        std::chrono::seconds step_timeout{300};
     };
 
     actor_world() : actor_world(options()) {}
@@ -54,6 +55,9 @@ public:
     /// Answers the step in flight with token 7 for every sample, or with a failure, and settles.
     void answer_step();
     void fail_step(errc code);
+
+    /// Ends the stream with the step in flight, if any, and gives the batcher a new one.
+    void lose_stream();
 
     /// Answers steps until there are none.
     void run_to_end();

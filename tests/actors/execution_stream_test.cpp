@@ -10,15 +10,10 @@ using namespace moira;
 namespace {
 
 /// A batcher that only notes what the stream tells it.
-batcher_actor spawn_listener(caf::actor_system& system, const std::shared_ptr<std::vector<step_result_ptr>>& heard) {
-    return system.spawn([heard](batcher_actor::pointer) -> batcher_actor::behavior_type {
+step_listener_actor spawn_listener(caf::actor_system& system, const std::shared_ptr<std::vector<step_result_ptr>>& heard) {
+    return system.spawn([heard](step_listener_actor::pointer) -> step_listener_actor::behavior_type {
         return {
-            [](admit_atom, const admitted_request_ptr&) {},
-            [](cancel_atom, std::uint64_t, const sink_actor&) {},
             [heard](advance_atom, const step_result_ptr& outcome) { heard->push_back(outcome); },
-            [](preempt_atom, std::int32_t) {},
-            [](drain_atom) { return true; },
-            [](stats_atom) { return runtime_statistics_ptr(); },
         };
     });
 }

@@ -54,6 +54,17 @@ void fake_runtime::request_statistics(std::uint64_t ticket) {
         server_->deliver_statistics(ticket, std::shared_ptr<const runtime_statistics>(std::move(statistics)));
 }
 
+void fake_runtime::request_text(std::uint64_t ticket, text_question question) {
+    text_answer answer;
+    for (const char letter : question.text.value_or(""))
+        answer.ids.push_back(static_cast<unsigned char>(letter));
+    for (const auto id : question.ids.value_or(std::vector<token_id>{}))
+        answer.text += static_cast<char>(id);
+    const std::lock_guard lock(mutex_);
+    if (server_ != nullptr && !options_.paused)
+        server_->deliver_text(ticket, std::move(answer));
+}
+
 expert_store_statistics fake_runtime::expert_statistics() const {
     return {};
 }

@@ -39,6 +39,9 @@ public:
     void submit(std::uint64_t tag, std::shared_ptr<const moira::generation_input> input) override;
     void cancel(std::uint64_t tag) override;
     void request_statistics(std::uint64_t ticket) override;
+    void inject_fault(const std::string&) override {}
+    /// Ids are the text's bytes, a text the ids' letters.
+    void request_text(std::uint64_t ticket, moira::text_question question) override;
     moira::expert_store_statistics expert_statistics() const override;
 
 private:

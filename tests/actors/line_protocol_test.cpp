@@ -27,7 +27,7 @@ struct conversation {
     }
 
     void take(session_output& output) {
-        std::string_view rest = output.lines;
+        std::string_view rest = output.bytes;
         while (!rest.empty()) {
             const auto end = rest.find('\n');
             REQUIRE(end != std::string_view::npos);
@@ -137,9 +137,9 @@ TEST_CASE("lines are found however the bytes are cut") {
         c.say({&byte, 1});
     CHECK(c.count<submit_action>() == 1);
     CHECK(c.last() == json{{"pong", 7}});
-    CHECK(!c.session.partial_line());
+    CHECK(!c.session.partial());
     c.say("{");
-    CHECK(c.session.partial_line());
+    CHECK(c.session.partial());
 }
 
 TEST_CASE("bad lines get an error with the id when it could be read, and the connection lives on") {
@@ -310,14 +310,14 @@ TEST_CASE("statistics are asked for and answered once per line, within a bound")
     runtime_statistics statistics;
     statistics.batch.running = 3;
     session_output output;
-    c.session.deliver_statistics(std::make_shared<const runtime_statistics>(statistics), output);
+    c.session.deliver_statistics(std::make_shared<const runtime_statistics>(statistics), {}, output);
     c.take(output);
     CHECK(c.lines.size() == 3);
     CHECK(c.last()["stats"]["running"] == 3);
     CHECK(c.session.idle());
     c.say("{\"stats\":true}\n");
     session_output late;
-    c.session.deliver_statistics(fail(errc::internal, "no answer"), late);
+    c.session.deliver_statistics(fail(errc::internal, "no answer"), {}, late);
     c.take(late);
     CHECK(c.code() == "internal");
 }

@@ -229,6 +229,7 @@ TEST_CASE("the moira object says how a result was computed") {
     generation_result outcome;
     outcome.logits_hash = "0123456789abcdef";
     outcome.seed = 18446744073709551615ull;
+    outcome.speculation = {8, 6, 4};
     const std::vector<std::string> ignored{"user"};
     const auto value = nlohmann::json::parse(json_text(moira_json(identity, experts, outcome, ignored)));
     CHECK(value["logits_hash"] == "0123456789abcdef");
@@ -241,6 +242,14 @@ TEST_CASE("the moira object says how a result was computed") {
     for (const auto* key : {"mode", "drafted", "accepted", "acceptance", "mean_draft", "steps"})
         CHECK(value["speculation"].contains(key));
     CHECK(value["speculation"].size() == 6);
+    CHECK(value["speculation"]["drafted"] == 8);
+    CHECK(value["speculation"]["accepted"] == 6);
+    CHECK(value["speculation"]["acceptance"] == 0.75);
+    CHECK(value["speculation"]["mean_draft"] == 2.0);
+    CHECK(value["speculation"]["steps"] == 4);
+    const auto nothing = nlohmann::json::parse(json_text(speculation_json(identity, {})));
+    CHECK(nothing["acceptance"].is_null());
+    CHECK(nothing["mean_draft"] == 0.0);
     for (const auto* key :
          {"budget_bytes", "slots", "resident", "hit_rate", "demand_loads", "demand_bytes", "prefetch_loads",
           "prefetch_useful", "prefetch_wasted_bytes", "stall_s", "recall", "precision"})

@@ -35,6 +35,17 @@ bool tcp_client::send(std::string_view bytes) {
     return true;
 }
 
+bool tcp_client::receive() {
+    pollfd waiting{socket_, POLLIN, 0};
+    if (::poll(&waiting, 1, static_cast<int>(std::chrono::milliseconds(patience).count())) <= 0)
+        return false;
+    char bytes[16'384];
+    const auto count = ::recv(socket_, bytes, sizeof bytes, 0);
+    if (count > 0)
+        buffer_.append(bytes, static_cast<std::size_t>(count));
+    return count > 0;
+}
+
 std::optional<nlohmann::json> tcp_client::line() {
     const auto deadline = std::chrono::steady_clock::now() + patience;
     for (;;) {

@@ -24,6 +24,10 @@ public:
     /// The next line decoded; nothing when the peer closed or patience ended.
     std::optional<nlohmann::json> line();
 
+    /// Waits for more bytes and adds them to unread(). False when the peer closed or patience ended.
+    bool receive();
+    std::string& unread() { return buffer_; }
+
     /// Reads lines up to the last one of `id`: that one.
     std::optional<nlohmann::json> last_line_of(const std::string& id);
 

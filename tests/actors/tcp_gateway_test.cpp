@@ -1,5 +1,6 @@
 #include "actors/caf_edition.hpp"
-#include "actors/tcp_gateway.hpp"
+#include "actors/gateway.hpp"
+#include "tests/actors/http_replies.hpp"
 #include "tests/actors/tcp_client.hpp"
 
 #include <atomic>
@@ -51,6 +52,7 @@ intake_actor::behavior_type intake_stub(intake_actor::stateful_pointer<intake_st
             ++self->state.record->cancelled;
             self->send(sink, news(tag, finish_reason::cancelled));
         },
+        [](fault_atom) {},
         [](ready_atom, const admitted_request_ptr&) {},
         [](drain_atom) { return true; },
         [self](stats_atom) -> caf::result<runtime_statistics_ptr> {
@@ -63,9 +65,9 @@ intake_actor::behavior_type intake_stub(intake_actor::stateful_pointer<intake_st
 
 /// An actor system with a stub and the gateway; everything ends with it.
 struct gateway_under_test {
-    gateway_under_test() {
+    explicit gateway_under_test(bool http = false) {
         intake = spawn_part<intake_actor, intake_stub_state>(system, intake_stub, record);
-        gateway = spawn_tcp_gateway(system, intake, {});
+        gateway = http ? spawn_http_gateway(system, intake, {}) : spawn_tcp_gateway(system, intake, {});
         blocking->request(gateway, tcp_client::patience, listen_atom{}, "127.0.0.1:0")
             .receive([&](const std::string& bound) { address = bound; },
                      [](const caf::error&) { FAIL("cannot listen"); });
@@ -97,7 +99,7 @@ struct gateway_under_test {
     caf::scoped_actor blocking{system};
     std::shared_ptr<intake_record> record = std::make_shared<intake_record>();
     intake_actor intake;
-    tcp_gateway_actor gateway;
+    gateway_actor gateway;
     std::string address;
 };
 
@@ -179,4 +181,48 @@ TEST_CASE("the gateway's death closes its connections and cancels their requests
         if (reason == caf::exit_reason::user_shutdown)
             CHECK(t.soon([&] { return t.record->cancelled == 1; }));
     }
+}
+
+namespace {
+
+std::optional<http_reply_read> post(tcp_client& client, const std::string& path, const std::string& body) {
+    client.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+                body);
+    bool malformed = false;
+    for (;;) {
+        if (auto read = take_reply(client.unread(), malformed))
+            return read;
+        if (malformed || !client.receive())
+            return std::nullopt;
+    }
+}
+
+} // namespace
+
+TEST_CASE("a request passes through the HTTP gateway and its client's leaving reaches intake") {
+    gateway_under_test t(true);
+    tcp_client client(t.address);
+    const auto done = post(client, "/v1/completions", R"({"prompt":"now"})");
+    REQUIRE(done);
+    CHECK(done->json()["choices"][0]["text"] == "word");
+    REQUIRE(client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"prompt\":\"\"}"));
+    REQUIRE(t.soon([&] { return t.record->submitted == 2; }));
+    client.reset();
+    CHECK(t.soon([&] { return t.record->cancelled == 1; }));
+}
+
+TEST_CASE("an HTTP gateway without a tokenizer says so, and metrics fail when the runtime does not answer") {
+    gateway_under_test t(true);
+    t.record->answers_statistics = false;
+    tcp_client client(t.address);
+    const auto refused = post(client, "/tokenize", R"({"prompt":"a"})");
+    REQUIRE(refused);
+    CHECK(refused->code() == "unsupported");
+    REQUIRE(client.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+    bool malformed = false;
+    std::optional<http_reply_read> metrics;
+    while (!(metrics = take_reply(client.unread(), malformed)) && client.receive()) {
+    }
+    REQUIRE(metrics);
+    CHECK(metrics->status == 503);
 }

@@ -17,7 +17,7 @@ namespace {
 struct served {
     explicit served(const tcp_limits& limits = {}, fake_runtime::options with = {}, std::vector<std::string> keys = {})
         : runtime(with) {
-        auto started = tcp_server::start("127.0.0.1:0", limits, std::move(keys), {}, runtime);
+        auto started = tcp_server::start("127.0.0.1:0", limits, line_sessions(std::move(keys), {}), runtime);
         REQUIRE(started);
         server = std::move(*started);
         runtime.serve(*server);
@@ -105,12 +105,12 @@ TEST_CASE("an address that cannot be bound is an error") {
     fake_runtime runtime;
     for (const auto* address : {"", "127.0.0.1", ":0", "127.0.0.1:65536", "127.0.0.1:x", "127.0.0.1:", "::1:0"}) {
         CAPTURE(address);
-        const auto started = tcp_server::start(address, {}, {}, {}, runtime);
+        const auto started = tcp_server::start(address, {}, line_sessions({}, {}), runtime);
         REQUIRE(!started);
         CHECK(started.error().code == errc::invalid_argument);
     }
     served s;
-    const auto taken = tcp_server::start(s.address(), {}, {}, {}, runtime);
+    const auto taken = tcp_server::start(s.address(), {}, line_sessions({}, {}), runtime);
     REQUIRE(!taken);
     CHECK(taken.error().code == errc::io_error);
 }

@@ -41,13 +41,14 @@ public:
             if (troubled_ && chance(25))
                 break_step(*plan);
             else
-                take(batch_.advance(stream_.run(*plan), now_));
+                take(batch_.advance(run_step(*plan), now_));
         }
         check_end();
     }
 
     std::uint64_t preemptions() const { return batch_.statistics().preemptions; }
     std::uint64_t cached_tokens() const { return batch_.statistics().cached_tokens; }
+    speculation_counts speculation() const { return batch_.statistics().speculation; }
 
 private:
     struct record {
@@ -73,6 +74,9 @@ private:
         options.kv.page_tokens = between(1, 8);
         options.kv.pages = between(4, 120 / options.kv.page_tokens);
         options.kv.reuse_prefixes = chance(2);
+        options.speculation.source = std::vector{draft_source::none, draft_source::ngram, draft_source::model,
+                                                 draft_source::model}[random_() % 4];
+        options.speculation.draft_max = between(0, 6);
         return options;
     }
 
@@ -133,6 +137,36 @@ private:
             disturbed_ = true;
             batch_.preempt(between(1, 3));
         }
+    }
+
+    /// With costs that make no sense, which must matter to nothing but speed.
+    step_result run_step(const step_plan& plan) {
+        step_result outcome = stream_.run(plan);
+        outcome.compute_s = chance(4) ? 0.0 : between(1, 5) * 1e-3;
+        if (options_.speculation.source == draft_source::model)
+            for (auto& [id, known] : live_)
+                offer(plan, known, outcome);
+        return outcome;
+    }
+
+    /// What really comes next, with a mistake now and then.
+    void offer(const step_plan& plan, const record& known, step_result& outcome) {
+        std::vector<token_id> draft, sampled;
+        for (std::size_t i = 0; i < plan.samples.size(); ++i)
+            if (plan.samples[i].request == known.request.id) {
+                if (plan.samples[i].follows_draft)
+                    draft.push_back(plan.tokens[static_cast<std::size_t>(plan.samples[i].row)]);
+                sampled.push_back(outcome.samples[i].token);
+            }
+        if (sampled.empty() || chance(8))
+            return;
+        const auto all = generate_alone(known.request, options_.context_max).token_ids;
+        offered_draft& made = outcome.offered.emplace_back();
+        made.request = known.request.id;
+        for (auto next = known.tokens.size() + count_accepted(draft, sampled) + 1; next < all.size(); ++next)
+            made.tokens.push_back(chance(5) ? between(0, fake_vocabulary - 1) : all[next]);
+        if (chance(40))
+            made.tokens.push_back(fake_vocabulary);
     }
 
     void break_step(const step_plan& plan) {
@@ -202,6 +236,9 @@ private:
         REQUIRE(counts.pages_free == counts.pages_total);
         REQUIRE(counts.admitted == ended_);
         REQUIRE(counts.finished + counts.cancelled + counts.failed == ended_);
+        REQUIRE(counts.speculation.accepted <= counts.speculation.drafted);
+        const bool speculates = options_.speculation.source != draft_source::none && options_.speculation.draft_max > 0;
+        REQUIRE((speculates || counts.speculation.drafted == 0));
     }
 
     std::mt19937 random_;
@@ -222,14 +259,19 @@ private:
 TEST_CASE("whatever happens around it, a request gives what it gives alone") {
     std::uint64_t preemptions = 0;
     std::uint64_t cached_tokens = 0;
+    speculation_counts speculation;
     for (std::uint32_t seed = 0; seed < 500; ++seed) {
         INFO("seed ", seed);
         simulation scenario(seed);
         scenario.run();
         preemptions += scenario.preemptions();
         cached_tokens += scenario.cached_tokens();
+        speculation.drafted += scenario.speculation().drafted;
+        speculation.accepted += scenario.speculation().accepted;
     }
     // The scenarios reach what they are for.
     CHECK(preemptions > 500);
     CHECK(cached_tokens > 1'000);
+    CHECK(speculation.accepted > 1'000);
+    CHECK(speculation.drafted > speculation.accepted + 1'000);
 }

@@ -60,6 +60,22 @@ void fake_stream::check_layout(const step_plan& plan) const {
             REQUIRE(tables.insert(attention.page_table_offset).second);
     }
     REQUIRE(std::ssize(tables) == plan.sequences);
+    std::int32_t next_row = 0;
+    for (const draft_request& wanted : plan.draft_requests) {
+        REQUIRE(wanted.row_first == next_row);
+        next_row += wanted.rows;
+        REQUIRE(plan.attention_rows[static_cast<std::size_t>(wanted.row_first)].page_table_offset ==
+                wanted.page_table_offset);
+        REQUIRE(wanted.page_table_offset + wanted.pages <= std::ssize(plan.page_table));
+        REQUIRE(wanted.samples <= wanted.rows);
+        REQUIRE((wanted.tokens_max == 0 || wanted.samples > 0));
+        for (std::int32_t i = 0; i < wanted.samples; ++i) {
+            const sample_request& sample = plan.samples[static_cast<std::size_t>(wanted.sample_first + i)];
+            REQUIRE(sample.request == wanted.request);
+            REQUIRE(sample.row == wanted.row_first + wanted.rows - wanted.samples + i);
+        }
+    }
+    REQUIRE((plan.draft_requests.empty() || next_row == plan.rows()));
 }
 
 /// A page that one sequence writes is in no other sequence's table.
@@ -108,7 +124,8 @@ step_result fake_stream::run(const step_plan& plan) {
         REQUIRE(row < histories.size());
         REQUIRE(wanted.position == plan.positions[row] + 1);
         const auto logits = fake_logits(histories[row], vocabulary_);
-        sampled_token sample{wanted.request, 0, wanted.hash};
+        REQUIRE((!wanted.follows_draft || outcome.samples.back().request == wanted.request));
+        sampled_token sample{wanted.request, 0, wanted.follows_draft ? outcome.samples.back().hash : wanted.hash};
         sample.hash.add(logits);
         sample.token = sample_token(logits, wanted.sampling, wanted.position, wanted.history);
         outcome.samples.push_back(sample);

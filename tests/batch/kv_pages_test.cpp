@@ -227,3 +227,33 @@ TEST_CASE("random sequences never share a writable page, find only their own pre
         CHECK(pages.pages_free() == pages.pages_total());
     }
 }
+
+TEST_CASE("room for drafts comes from pages that hold nothing, and goes back") {
+    kv_pages pages({.pages = 4, .page_tokens = 4, .reuse_prefixes = true});
+    const std::vector<token_id> prompt{1, 2, 3, 4, 5, 6, 7, 8};
+    auto first = pages.start(prompt);
+    REQUIRE(pages.grow(first, 8));
+    pages.computed(first, prompt);
+    pages.release(first);
+    CHECK(pages.pages_remembered() == 2);
+    auto other = pages.start(std::vector<token_id>{9});
+    REQUIRE(pages.grow(other, 1));
+    // Four pages, two of them remembered: one more is free.
+    CHECK(pages.grow_unused(other, 3) == 4);
+    CHECK(pages.grow_unused(other, 16) == 8);
+    CHECK(pages.pages_remembered() == 2);
+    CHECK(pages.pages_free() == 2);
+    pages.shrink(other, 4);
+    CHECK(other.pages.size() == 1);
+    CHECK(pages.pages_free() == 3);
+    pages.shrink(other, 4);
+    CHECK(other.pages.size() == 1);
+    pages.release(other);
+    // Pages that the trie knows stay, however few tokens are asked for.
+    auto again = pages.start(std::vector<token_id>{1, 2, 3, 4, 5, 6, 7, 8, 9});
+    CHECK(again.registered == 2);
+    pages.shrink(again, 0);
+    CHECK(again.pages.size() == 2);
+    pages.release(again);
+    CHECK(pages.pages_free() == 4);
+}

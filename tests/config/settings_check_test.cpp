@@ -31,6 +31,12 @@ TEST_CASE("rules between keys are checked after all values are in") {
     CHECK(no_row.error().code == errc::invalid_config);
     CHECK(parse_settings("[batch]\nmax_step_tokens = 4\nmax_sequences = 4\n", "s.toml").has_value());
 
+    const auto no_spare_loader = parse_settings("[experts]\nprefetch = \"auto\"\nloader_threads = 1\n", "s.toml");
+    REQUIRE(!no_spare_loader.has_value());
+    CHECK(no_spare_loader.error().code == errc::invalid_config);
+    CHECK(parse_settings("[experts]\nprefetch = \"always\"\n", "s.toml").has_value());
+    CHECK(parse_settings("[experts]\nloader_threads = 1\n", "s.toml").has_value());
+
     const auto no_port = parse_settings("[server]\ntcp = \"127.0.0.1\"\n", "s.toml");
     REQUIRE(!no_port.has_value());
     CHECK(no_port.error().code == errc::invalid_config);

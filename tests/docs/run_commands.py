@@ -29,7 +29,8 @@ from doc_tables import check_constants, error_rows, replace_table, setting_rows
 
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 PROGRAM_SHOWN = "build/release/bin/moira"
-ADDRESS_SHOWN = re.compile(r"127\.0\.0\.1[ :]7420")
+ADDRESS_SHOWN = re.compile(r"127\.0\.0\.1[ :](?:7420|8080)")
+HTTP_SHOWN = "--http 127.0.0.1:8080"
 COMMAND_SECONDS_MAX = 300
 MARK = re.compile(r"^<!-- test: (run|serve|client|skip|prints)(?:, (.+))? -->$")
 
@@ -138,7 +139,9 @@ class Runner:
         self.stop()
         text = self.command(block).rstrip().rstrip("&").rstrip()
         # exec: the signal at the end must reach the program and not the shell.
-        text = text.replace(f"'{self.moira}'", f"exec '{self.moira}'") + " --tcp 127.0.0.1:0\n"
+        protocol = "http" if HTTP_SHOWN in text else "tcp"
+        text = text.replace(f"'{self.moira}'", f"exec '{self.moira}'").replace(" " + HTTP_SHOWN, "")
+        text += f" --{protocol} 127.0.0.1:0\n"
         log = open(os.path.join(self.folder.name, "server.log"), "wb")
         self.server = subprocess.Popen(["bash", "-c", text], cwd=self.source, env=self.environment,
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
@@ -146,7 +149,7 @@ class Runner:
         line = self.server.stdout.readline().decode()
         self.ran += 1
         try:
-            self.address = json.loads(line)["tcp"]
+            self.address = json.loads(line)[protocol]
         except (ValueError, KeyError, TypeError):
             self.wrong(block, f"the first line of the server is no ready line: {line!r}")
         return line

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
+#include <map>
 #include <random>
 
 using namespace moira;
@@ -18,6 +19,7 @@ enum class arrival { alone, batch, mid_flight };
 struct variation {
     double share = 1.0;
     std::uint64_t slots = 0;
+    bool http = false; // in place of tcp or direct
     std::int32_t chunk_tokens = 512;
     std::int32_t threads = 1;
     arrival order = arrival::alone;
@@ -25,13 +27,16 @@ struct variation {
     bool preempt = false;
     bool resize = false;
     bool tcp = false;
+    std::string speculation = "off";
+    std::string prefetch = "off";
 
     std::string name() const {
         const char* const orders[] = {"alone", "batch of 8", "mid-flight"};
         return (slots > 0 ? std::to_string(slots) + " slots" : std::to_string(static_cast<int>(share * 100)) + " %") +
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
-               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct");
+               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
+               ", speculation " + speculation + ", prefetch " + prefetch;
     }
 };
 
@@ -52,7 +57,7 @@ std::vector<token_id> scrambled_ids(std::size_t count, std::uint32_t seed) {
 std::vector<generation_input> requests() {
     std::vector<generation_input> prompts(4);
     prompts[0].ids = scrambled_ids(5, 1);
-    prompts[1].prompt = "Once upon a time there was a small house at the edge of a forest. In the house lived";
+    prompts[1].prompt = "Tom had a red ball. Tom liked his red ball. Tom had a red ball. Tom liked his red";
     prompts[2].ids = scrambled_ids(83, 2);
     prompts[3].ids = scrambled_ids(200, 3);
     std::vector<generation_input> all;
@@ -73,9 +78,12 @@ std::unique_ptr<local_runtime> start(const variation& how, const std::string& pl
     all.compute.threads = how.threads;
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
+    all.speculation.mode = how.speculation;
+    all.experts.prefetch = how.prefetch;
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
-    auto started = local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
+    auto started =
+        local_runtime::start(all, {MOIRA_SOURCE_DIRECTORY "/config/models/moira-demo", {MOIRA_BUILD_PLUGINS}});
     REQUIRE_MESSAGE(started, started.error().message);
     return std::move(*started);
 }
@@ -90,7 +98,11 @@ class matrix_run {
 public:
     matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
         : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
-        if (how.tcp) {
+        if (how.http) {
+            const auto bound = runtime_->listen_http("127.0.0.1:0");
+            REQUIRE_MESSAGE(bound, bound.error().message);
+            transport_ = std::make_unique<http_transport>(*bound);
+        } else if (how.tcp) {
             const auto bound = runtime_->listen_tcp("127.0.0.1:0");
             REQUIRE_MESSAGE(bound, bound.error().message);
             transport_ = std::make_unique<tcp_transport>(*bound);
@@ -171,14 +183,15 @@ public:
     }
 
     void check(const variation& how) {
-        INFO(plugin_, ": ", how.name());
+        INFO(plugin_, how.http ? " over HTTP: " : ": ", how.name());
         matrix_run run(how, plugin_, slot_bytes_);
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
         for (std::size_t request = 0; request < found.size(); ++request) {
             CAPTURE(request);
             CHECK(found[request].logits_hash == expected_[request].logits_hash);
-            CHECK(found[request].token_ids == expected_[request].token_ids);
+            if (!how.http)
+                CHECK(found[request].token_ids == expected_[request].token_ids);
             cached_tokens += found[request].cached_tokens;
         }
         CHECK(run.runtime().identity().numerics_id == numerics_);
@@ -188,9 +201,18 @@ public:
 
     std::size_t checked() const noexcept { return checked_; }
 
+    /// One runtime may draft nothing where that does not pay; all together must have.
+    void check_drafted() {
+        for (const char* const mode : {"ngram", "mtp"}) {
+            INFO(mode);
+            CHECK(drafted_[mode] > 0);
+        }
+        CHECK(accepted_["ngram"] + accepted_["mtp"] > 0);
+    }
+
 private:
     /// A variation that did not happen would prove nothing.
-    static void check_disturbed(const variation& how, local_runtime& runtime, std::int32_t cached_tokens) {
+    void check_disturbed(const variation& how, local_runtime& runtime, std::int32_t cached_tokens) {
         const auto counters = runtime.statistics();
         REQUIRE(counters);
         if (how.slots > 0 && !how.resize)
@@ -200,15 +222,37 @@ private:
         if (how.share < 1.0 && how.slots == 0 && !how.resize)
             CHECK(counters->experts.evictions > 0);
         CHECK((counters->batch.preemptions > 0) == how.preempt);
+        const auto& speculation = counters->batch.speculation;
+        if (how.speculation == "off")
+            CHECK(speculation.drafted == 0);
+        drafted_[how.speculation] += speculation.drafted;
+        accepted_[how.speculation] += speculation.accepted;
+        check_prefetched(how, counters->experts);
         if (!how.prefix_reuse)
             CHECK(cached_tokens == 0);
         else if (how.order == arrival::alone)
             CHECK(cached_tokens > 0);
     }
 
+    static void check_prefetched(const variation& how, const expert_store_statistics& experts) {
+        CHECK(experts.prediction.has_value() == (how.prefetch != "off"));
+        CHECK(experts.prefetch_loads == experts.prefetch_useful + experts.prefetch_wasted + experts.prefetch_open);
+        if (how.prefetch == "off")
+            CHECK(experts.prefetch_loads == 0);
+        // One sequence alone leaves room for predictions; the floor and less, or many sequences together, need not.
+        if (how.prefetch == "always" && how.slots == 0 && !how.resize && how.order == arrival::alone)
+            CHECK(experts.prefetch_loads > 0);
+        if (!experts.prediction)
+            return;
+        const auto& control = experts.prediction->of(route_source::control);
+        CHECK(control.rows > 0);
+        CHECK(control.recall_at(static_cast<std::size_t>(experts.prediction->top_k)) == 1.0);
+    }
+
     std::string plugin_, numerics_;
     std::vector<matrix_outcome> expected_;
     std::uint64_t slot_bytes_ = 0;
+    std::map<std::string, std::uint64_t> drafted_, accepted_;
     std::size_t checked_ = 0;
 };
 
@@ -225,6 +269,7 @@ std::vector<variation> single_factors() {
     for (const auto slots : {slots_floor, slots_floor / 2, slots_min})
         add([&](variation& how) { how.slots = slots; });
     add([](variation& how) { how.chunk_tokens = 16; });
+    add([](variation& how) { how.http = true; });
     add([](variation& how) { how.threads = 2; });
     add([](variation& how) { how.order = arrival::batch; });
     add([](variation& how) { how.order = arrival::mid_flight; });
@@ -232,6 +277,19 @@ std::vector<variation> single_factors() {
     add([](variation& how) { how.preempt = true; });
     add([](variation& how) { how.resize = true; });
     add([](variation& how) { how.tcp = true; });
+    for (const char* const mode : {"ngram", "mtp"})
+        add([&](variation& how) { how.speculation = mode; });
+    for (const char* const prefetch : {"auto", "always"})
+        for (const double share : {1.0, 0.5, 0.25})
+            add([&](variation& how) {
+                how.prefetch = prefetch;
+                how.share = share;
+            });
+    for (const auto slots : {slots_floor, slots_min})
+        add([&](variation& how) {
+            how.prefetch = "always";
+            how.slots = slots;
+        });
     return all;
 }
 
@@ -243,12 +301,15 @@ variation combination(std::mt19937& random) {
     how.share = one_of(std::vector{1.0, 0.5, 0.25});
     how.slots = one_of(std::vector<std::uint64_t>{0, 0, 0, slots_floor, slots_floor / 2, slots_min});
     how.chunk_tokens = one_of(std::vector{16, 512});
+    how.http = one_of(std::vector{1, 0, 0}) == 1;
     how.threads = one_of(std::vector{1, 2});
     how.order = one_of(std::vector{arrival::alone, arrival::batch, arrival::mid_flight});
     how.prefix_reuse = coin();
     how.preempt = coin();
     how.resize = coin();
     how.tcp = coin();
+    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
+    how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
     return how;
 }
 
@@ -291,6 +352,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
         matrix all(plugin);
         for (const auto& how : single_factors())
             all.check(how);
+        all.check_drafted();
         watch.report(plugin.c_str(), all.checked());
     }
 }
@@ -302,5 +364,7 @@ TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on t
     const auto wanted = combinations_wanted();
     while (all.checked() < wanted)
         all.check(combination(random));
+    if (wanted >= 20) // fewer need not have met every mode
+        all.check_drafted();
     watch.report("combinations", all.checked());
 }

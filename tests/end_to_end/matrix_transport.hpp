@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace moira {
@@ -39,23 +40,29 @@ public:
     virtual matrix_event next() = 0;
 };
 
+/// Events from other threads, in the order in which they came.
+class matrix_mailbox {
+public:
+    void put(matrix_event event);
+    matrix_event take();
+
+private:
+    std::mutex lock_;
+    std::condition_variable arrived_;
+    std::deque<matrix_event> events_;
+};
+
 /// Functions of the same process.
 class direct_transport final : public matrix_transport {
 public:
     explicit direct_transport(local_runtime& runtime) : runtime_(runtime) {}
     void submit(std::size_t request, const generation_input& input) override;
-    matrix_event next() override;
+    matrix_event next() override { return mailbox_->take(); }
 
 private:
-    /// Outlives the transport when a test gives up early: the runtime still calls back.
-    struct mailbox {
-        std::mutex lock;
-        std::condition_variable arrived;
-        std::deque<matrix_event> events;
-    };
-
     local_runtime& runtime_;
-    std::shared_ptr<mailbox> mailbox_ = std::make_shared<mailbox>();
+    /// Outlives the transport when a test gives up early: the runtime still calls back.
+    std::shared_ptr<matrix_mailbox> mailbox_ = std::make_shared<matrix_mailbox>();
 };
 
 /// A TCP client of the line protocol, over loopback.
@@ -67,6 +74,23 @@ public:
 
 private:
     tcp_client client_;
+};
+
+/// Server-sent events over loopback, a connection and a thread for each request. HTTP tells no token ids: they stay
+/// empty.
+class http_transport final : public matrix_transport {
+public:
+    explicit http_transport(std::string address) : address_(std::move(address)) {}
+    ~http_transport() override;
+    void submit(std::size_t request, const generation_input& input) override;
+    matrix_event next() override { return mailbox_.take(); }
+
+private:
+    void read_stream(std::size_t request, const std::string& text);
+
+    std::string address_;
+    matrix_mailbox mailbox_;
+    std::vector<std::thread> threads_;
 };
 
 } // namespace moira

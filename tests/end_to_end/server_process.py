@@ -1,4 +1,4 @@
-"""Starts `moira serve` as a child and talks to it over TCP. Standard library only."""
+"""Starts `moira serve` as a child and talks to it. Standard library only."""
 
 import json
 import os
@@ -22,12 +22,21 @@ def executable():
     return path
 
 
+def _address(text):
+    if text is None:
+        return None
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
 class ServerProcess:
     """One server on a free port. Use as a context manager; the child is always gone afterwards."""
 
-    def __init__(self, *settings, arguments=()):
+    def __init__(self, *settings, arguments=(), tcp="127.0.0.1:0"):
         self._errors, self._last_errors = tempfile.TemporaryFile(), ""
-        command = [executable(), "serve", "--tcp", "127.0.0.1:0", "--json", *arguments]
+        command = [executable(), "serve", "--json", *arguments]
+        if tcp:
+            command += ["--tcp", tcp]
         for setting in settings:
             command += ["--set", setting]
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -36,8 +45,7 @@ class ServerProcess:
             ready = json.loads(self._first_line())
             if ready.get("event") != "ready":
                 raise RuntimeError(f"the server did not start: {ready}")
-            host, port = ready["tcp"].rsplit(":", 1)
-            self.address = (host, int(port))
+            self.address, self.http_address = _address(ready["tcp"]), _address(ready["http"])
         except BaseException:
             self.kill()
             raise

@@ -51,6 +51,7 @@ TEST_CASE("every model agrees with its golden record on every plugin") {
             test_engine::wanted how;
             how.plugin = plugin;
             how.threads = 2;
+            how.options.mtp = !record->mtp_logits.empty();
             auto opened = test_engine::required(folder, how);
             const auto report = compare_with_golden(*opened.model, *record, limits_for(plugin, folder));
             REQUIRE_MESSAGE(report, report.error().message);
@@ -62,6 +63,9 @@ TEST_CASE("every model agrees with its golden record on every plugin") {
             CHECK(report->greedy_match > 0);
             if (plugin == "cpu_reference")
                 CHECK(report->hidden_max_error < 1e-3);
+            CHECK(report->mtp_max_error.has_value() == how.options.mtp);
+            if (plugin == "cpu_reference" && how.options.mtp)
+                CHECK(*report->mtp_max_error < 1e-3);
         }
     }
 }
@@ -72,6 +76,23 @@ TEST_CASE("a wrong logit is a violation") {
     const auto report = compare(record);
     CHECK_FALSE(report.passed());
     CHECK(report.max_abs_error > 0.009);
+}
+
+TEST_CASE("the prediction layer is compared where it was loaded, and a wrong logit of it is a violation") {
+    const auto folder = std::filesystem::path(MOIRA_SOURCE_DIRECTORY) / "config/models/moira-demo";
+    auto record = read_golden(folder);
+    REQUIRE_MESSAGE(record, record.error().message);
+    REQUIRE(record->mtp_logits.size() == (record->input_ids.size() - 1) * static_cast<std::size_t>(record->vocabulary));
+    record->mtp_logits[5] += 0.01F;
+    test_engine::wanted how;
+    for (const bool mtp : {false, true}) {
+        how.options.mtp = mtp;
+        auto opened = test_engine::required(folder, how);
+        const auto report = compare_with_golden(*opened.model, *record, {});
+        REQUIRE_MESSAGE(report, report.error().message);
+        CHECK(report->passed() != mtp);
+        CHECK(report->mtp_max_error.has_value() == mtp);
+    }
 }
 
 TEST_CASE("a logit that is not a number is a violation") {

@@ -126,6 +126,70 @@ TEST_CASE("resizes, failures, dropped waves and statistics from other threads di
     CHECK(good > 300);
 }
 
+TEST_CASE("hints, a policy that changes, resizes and failures from other threads disturb nobody") {
+    fake_slab_source source;
+    const auto store = make_store(source, 10, 2);
+    std::atomic<bool> stop{false};
+    std::atomic<int> wrong{0}, good{0};
+    std::thread hinter([&] {
+        random_numbers random(5);
+        while (!stop) {
+            std::vector<expert_hint> experts;
+            for (const std::int32_t expert : random_wave(random, 6))
+                experts.push_back({expert, 0.5F});
+            store->hint(1 + random.below(3), experts);
+            static_cast<void>(store->wants_hints());
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+        }
+    });
+    std::thread operator_thread([&] {
+        random_numbers random(99);
+        while (!stop) {
+            prefetch_policy policy;
+            policy.mode = static_cast<prefetch_mode>(random.below(3));
+            store->set_prefetch(policy);
+            if (random.below(4) == 0 &&
+                !store->resize(static_cast<std::uint64_t>(4 + random.below(20)) * source.slab_bytes()))
+                ++wrong;
+            source.fail_next({1 + random.below(3), random.below(16)}, 1, errc::corrupt_file);
+            const auto now = store->statistics();
+            wrong +=
+                now.hints.given != now.hints.refused + now.hints.cancelled + now.hints_waiting + now.prefetch_loads;
+            wrong += now.prefetch_loads != now.prefetch_useful + now.prefetch_wasted + now.prefetch_open;
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+    });
+    std::vector<std::thread> threads;
+    for (std::uint64_t seed = 0; seed < 2; ++seed)
+        threads.emplace_back([&, seed] {
+            random_numbers random(seed);
+            for (int round = 0; round < 400; ++round) {
+                const std::int32_t layer = 1 + random.below(3);
+                const auto wave = random_wave(random, 2);
+                auto lease = store->acquire(layer, wave);
+                wrong += !lease;
+                if (!lease)
+                    continue;
+                if (auto waited = lease->wait(); !waited) {
+                    wrong += waited.error().code != errc::corrupt_file;
+                    continue;
+                }
+                ++good;
+                for (const std::int32_t expert : wave) {
+                    wrong += !source.shows(store->table(layer)[expert], {layer, expert});
+                    wrong += store->table(layer)[expert].generation != lease->generation(expert);
+                }
+            }
+        });
+    for (std::thread& thread : threads)
+        thread.join();
+    stop = true;
+    hinter.join();
+    operator_thread.join();
+    CHECK(wrong == 0);
+    CHECK(good > 400);
+}
+
 TEST_CASE("a wave that must wait for another's pins gets its slots when they end; a later one does not overtake it") {
     fake_slab_source source;
     const auto store = make_store(source, 4, 1);

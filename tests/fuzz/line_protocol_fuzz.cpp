@@ -26,7 +26,7 @@ public:
         for (bool more = true; more;) {
             session_output output;
             more = session_.process(output);
-            demand(!more || !output.lines.empty());
+            demand(!more || !output.bytes.empty());
             check(output);
         }
     }
@@ -36,7 +36,7 @@ public:
         for (const auto tag : session_.running())
             end(tag);
         session_output output;
-        session_.deliver_statistics(std::make_shared<const runtime_statistics>(), output);
+        session_.deliver_statistics(std::make_shared<const runtime_statistics>(), {}, output);
         check(output);
         demand(session_.idle());
     }
@@ -53,9 +53,9 @@ private:
     }
 
     void check(const session_output& output) {
-        demand(!closed_ || (output.lines.empty() && output.actions.empty()));
-        demand(output.lines.empty() || output.lines.back() == '\n');
-        for (std::string_view rest = output.lines; !rest.empty();) {
+        demand(!closed_ || (output.bytes.empty() && output.actions.empty()));
+        demand(output.bytes.empty() || output.bytes.back() == '\n');
+        for (std::string_view rest = output.bytes; !rest.empty();) {
             const auto end = rest.find('\n');
             demand(nlohmann::json::accept(rest.substr(0, end)));
             rest.remove_prefix(end + 1);
@@ -89,7 +89,7 @@ private:
         event.finished->prompt_tokens = static_cast<std::int32_t>(tag % 2);
         session_output output;
         session_.deliver(event, {}, output);
-        for (std::string_view rest = output.lines; !rest.empty();) {
+        for (std::string_view rest = output.bytes; !rest.empty();) {
             const auto line_end = rest.find('\n');
             demand(line_end != std::string_view::npos && nlohmann::json::accept(rest.substr(0, line_end)));
             rest.remove_prefix(line_end + 1);

@@ -30,8 +30,11 @@ public:
             layer_weight_names names;
             described.layer_weights(*shape, layer, names, weights);
         }
-        for (std::int32_t module = 0; module < shape->mtp_layers; ++module)
-            described.mtp_weights(*shape, module, weights);
+        for (std::int32_t module = 0; module < shape->mtp_layers; ++module) {
+            mtp_weight_names names;
+            layer_weight_names block;
+            described.mtp_weights(*shape, module, names, block, weights);
+        }
         for (const auto& expected : weights.tensors())
             tensors.push_back({expected.name, tensor_type::bf16, expected.shape});
     }

@@ -45,7 +45,7 @@ expect 2 no_such_command
 expect 2 config --no-such-option
 expect 2 config extra_word
 
-for command in config list inspect tokenize detokenize plugins; do
+for command in config list inspect tokenize detokenize plugins run chat bench completion; do
     expect 0 "$command" --help
     holds out '--config'
     holds out '--set'
@@ -70,7 +70,7 @@ holds err 'wrong.toml:3:6: experts.io'
 expect 2 config --config "$work/wrong.toml" --json
 holds out '"code":"invalid_config"'
 expect 2 config --config "$work/absent.toml"
-expect 2 config --set experts.prefetch=always
+expect 2 config --set experts.precision=fp8
 holds err 'not in this version'
 expect 2 config --set experts.ram_budget
 expect 2 config --set no.such_key=1
@@ -79,6 +79,16 @@ expect 2 inspect -m no-such-model
 holds err 'no-such-model'
 expect 2 inspect some.gguf
 holds err 'GGUF'
+
+expect 2 chat -m no-such-model
+expect 0 bench serve --help
+holds out '--target'
+expect 2 bench serve
+expect 2 bench serve --target https://127.0.0.1:1
+holds err 'no target'
+expect 2 bench serve --target tcp://127.0.0.1:1 --api-key-file "$work/absent"
+expect 1 bench serve --target tcp://127.0.0.1:1 --json
+holds out '"code":"io_error"'
 
 expect 0 tokenize -p "Once upon a time" --json
 holds out '^{"token_ids":\['

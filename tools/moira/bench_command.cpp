@@ -230,6 +230,7 @@ void add_bench_command(command_line& line) {
     command.add_flag("--ops", options->ops, "single ops; not in this version");
     command.add_option("--routes", options->routes, "recorded routing; not in this version")->type_name("FILE");
     command.footer(footer_text);
+    add_bench_serve_command(line, command);
 }
 
 } // namespace moira

@@ -2,12 +2,17 @@
 
 #include <string_view>
 
+namespace CLI {
+class App;
+}
+
 namespace moira {
 
 class command_line;
 
 // One function per command, in the file of the command's name.
 void add_run_command(command_line& line);
+void add_chat_command(command_line& line);
 void add_serve_command(command_line& line);
 void add_logits_command(command_line& line);
 void add_bench_command(command_line& line);
@@ -19,6 +24,10 @@ void add_tokenize_command(command_line& line);
 void add_detokenize_command(command_line& line);
 void add_plugins_command(command_line& line);
 void add_errors_command(command_line& line);
+void add_completion_command(command_line& line);
+
+// Commands below another one.
+void add_bench_serve_command(command_line& line, CLI::App& bench);
 
 /// Every command, in the order in which `moira --help` shows them. A new command is a line here and a file.
 struct command_entry {
@@ -27,12 +36,12 @@ struct command_entry {
 };
 
 inline constexpr command_entry command_entries[] = {
-    {"run", &add_run_command},           {"serve", &add_serve_command},
+    {"run", &add_run_command},           {"chat", &add_chat_command},             {"serve", &add_serve_command},
     {"bench", &add_bench_command},
     {"logits", &add_logits_command},     {"eval", &add_eval_command},
     {"list", &add_list_command},         {"inspect", &add_inspect_command},       {"config", &add_config_command},
     {"tokenize", &add_tokenize_command}, {"detokenize", &add_detokenize_command}, {"plugins", &add_plugins_command},
-    {"errors", &add_errors_command},
+    {"errors", &add_errors_command},     {"completion", &add_completion_command},
 };
 
 } // namespace moira

@@ -35,11 +35,17 @@ result<golden_limits> limits_of(const golden_options& options, const engine& mod
     return **measured;
 }
 
+nlohmann::ordered_json json_number(const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
 nlohmann::ordered_json golden_json(const golden_report& report, const engine& model) {
     return {{"max_abs_error", report.max_abs_error},
             {"median_row_error", report.median_row_error},
             {"max_error_same_route", report.max_error_same_route},
             {"hidden_max_error", report.hidden_max_error},
+            {"mtp_max_error", json_number(report.mtp_max_error)},
+            {"mtp_median_row_error", json_number(report.mtp_median_row_error)},
             {"rows", report.rows},
             {"rows_rerouted", report.rows_rerouted},
             {"greedy_match", report.greedy_match},
@@ -61,6 +67,11 @@ std::string golden_text(const golden_report& report, const engine& model) {
                   report.max_error_same_route, report.rows_rerouted, report.rows, report.hidden_max_error,
                   report.greedy_match, report.greedy_steps, report.greedy_skipped);
     std::string text = line;
+    if (report.mtp_max_error) {
+        std::snprintf(line, sizeof line, "mtp       largest error %.3g, median row %.3g\n", *report.mtp_max_error,
+                      report.mtp_median_row_error.value_or(0));
+        text += line;
+    }
     for (const auto& name : report.absent)
         text += "absent    " + name + "\n";
     for (const auto& violation : report.violations)
@@ -72,7 +83,7 @@ result<exit_code> run_golden(const golden_options& options, command_context& con
     auto record = read_golden(options.folder);
     if (!record)
         return tl::unexpected(record.error());
-    auto room = load_model(options.folder, context);
+    auto room = load_model(options.folder, context, !record->mtp_logits.empty());
     if (!room)
         return tl::unexpected(room.error());
     auto limits = limits_of(options, *room->model);

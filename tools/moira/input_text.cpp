@@ -19,6 +19,9 @@ result<std::string> read_stream(std::FILE* stream, const std::string& name) {
         if (text.size() > input_bytes_max)
             return fail(errc::prompt_too_long,
                         name + ": more than " + std::to_string(input_bytes_max) + " bytes; give less text");
+        // A terminal would be read again, and its user would have to press Ctrl-D twice.
+        if (std::feof(stream) != 0)
+            break;
     }
     if (std::ferror(stream) != 0)
         return fail(errc::io_error, name + ": " + std::strerror(errno));

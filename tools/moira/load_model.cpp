@@ -71,10 +71,11 @@ void count_interrupt(int) {
 
 }  // namespace
 
-result<model_room> load_model(const std::string& wanted, const command_context& context) {
-    const auto place = find_surroundings(wanted, context);
+result<model_room> load_model(const std::string& wanted, const command_context& context, bool mtp) {
+    auto place = find_surroundings(wanted, context);
     if (!place)
         return tl::unexpected(place.error());
+    place->mtp = mtp;
     return model_room::open(context.settings.values, *place);
 }
 

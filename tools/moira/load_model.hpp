@@ -12,8 +12,9 @@
 namespace moira {
 
 /// Loads what `-m` names, for commands that need no actors. Progress goes to standard error when it is a terminal, and
-/// so does what `log.level` lets through.
-result<model_room> load_model(const std::string& wanted, const command_context& context);
+/// so does what `log.level` lets through. `mtp`: with its multi-token-prediction layer. Errors: also unsupported, when the
+/// model has none.
+result<model_room> load_model(const std::string& wanted, const command_context& context, bool mtp = false);
 
 /// The same with the actors of a runtime.
 result<std::unique_ptr<local_runtime>> load_runtime(const std::string& wanted, const command_context& context);

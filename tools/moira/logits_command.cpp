@@ -24,20 +24,19 @@ tensor_to_write matrix(std::string name, tensor_type type, std::int64_t rows, co
 }
 
 result<exit_code> run_logits(const logits_options& options, command_context& context) {
-    if (options.mtp)
-        return fail(errc::unsupported, "--mtp is not in this version: multi-token-prediction layers are not run yet");
     auto text = options.ids_file.empty() ? result<std::string>(options.ids) : read_input_text(options.ids_file);
     if (!text)
         return tl::unexpected(text.error());
     auto ids = parse_token_ids(*text);
     if (!ids)
         return tl::unexpected(ids.error());
-    auto room = load_model(options.model, context);
+    auto room = load_model(options.model, context, options.mtp);
     if (!room)
         return tl::unexpected(room.error());
     prompt_pass_options wanted;
     wanted.hidden = options.hidden;
     wanted.routing = options.routing;
+    wanted.mtp = options.mtp;
     auto pass = run_prompt(*room->model, *ids, wanted);
     if (!pass)
         return tl::unexpected(pass.error());
@@ -47,6 +46,8 @@ result<exit_code> run_logits(const logits_options& options, command_context& con
         tensors.push_back(matrix("hidden." + std::to_string(layer), tensor_type::f32, pass->tokens, pass->hidden[layer]));
     for (const auto& [layer, chosen] : pass->routing)
         tensors.push_back(matrix("routing." + std::to_string(layer), tensor_type::i32, pass->tokens, chosen));
+    if (!pass->mtp_logits.empty())
+        tensors.push_back(matrix("mtp_logits", tensor_type::f32, pass->tokens - 1, pass->mtp_logits));
     if (auto written = write_safetensors(options.out, tensors, {{"numerics_id", room->model->numerics_id()}}); !written)
         return tl::unexpected(written.error());
 
@@ -73,7 +74,7 @@ void add_logits_command(command_line& line) {
     command.add_option("--out", options->out, "the file to write")->required()->type_name("FILE");
     command.add_flag("--hidden", options->hidden, "also hidden.N: the residual stream before layer N, then after the final norm");
     command.add_flag("--routing", options->routing, "also routing.L: the experts chosen in layer L");
-    command.add_flag("--mtp", options->mtp, "also mtp_logits of the multi-token-prediction layer");
+    command.add_flag("--mtp", options->mtp, "also mtp_logits of the multi-token-prediction layer: row i predicts token i + 2");
 }
 
 }  // namespace moira

@@ -1,8 +1,11 @@
 #include "actors/request_json.hpp"
+#include "tools/moira/answer_printer.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
 #include "tools/moira/input_text.hpp"
 #include "tools/moira/load_model.hpp"
+#include "tools/moira/run_summary.hpp"
+#include "tools/moira/sampling_options.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -28,6 +31,9 @@ result<generation_input> input_of(const run_options& options) {
         input.ids = std::move(*ids);
         return input;
     }
+    const bool standard_input = !options.prompt_given && (options.prompt_file.empty() || options.prompt_file == "-");
+    if (standard_input && ::isatty(STDIN_FILENO) == 1)
+        std::fputs("type the prompt; Ctrl-D on an empty line ends it\n", stderr);
     auto text = options.prompt_given ? result<std::string>(options.prompt)
                                      : read_input_text(options.prompt_file.empty() ? "-" : options.prompt_file);
     if (!text)
@@ -67,25 +73,9 @@ nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_stat
             {"itl_ms", {{"p50", percentile(outcome.itl_ms, 0.5)}, {"p99", percentile(outcome.itl_ms, 0.99)}}},
             {"overhead_us", {{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}}},
             {"experts", experts_json(statistics.experts)},
-            {"speculation", speculation_json(identity)},
+            {"speculation", speculation_json(identity, outcome.speculation)},
             {"plugins", identity.plugins},
             {"lossy", identity.lossy}};
-}
-
-/// One line: how much, how fast, and what limited it.
-void print_summary(const runtime_statistics& statistics, const generation_result& outcome) {
-    const auto& experts = statistics.experts;
-    const double waited = statistics.compute_s > 0 ? 100 * statistics.stall_s / statistics.compute_s : 0;
-    std::fprintf(stderr, "\n%d + %d tokens, %.0f tokens/s, first after %.1f ms, experts %llu of %llu slots, hit rate %.1f %%, %.0f %% of the time waited for experts\n",
-                 outcome.prompt_tokens, outcome.completion_tokens,
-                 per_second(outcome.completion_tokens - 1, outcome.decode_s), outcome.ttft_s * 1e3,
-                 static_cast<unsigned long long>(experts.resident), static_cast<unsigned long long>(experts.slots),
-                 100 * experts.hit_rate(), waited);
-}
-
-void print_piece(const std::string& text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
 }
 
 result<exit_code> run_run(const run_options& options, command_context& context) {
@@ -96,21 +86,23 @@ result<exit_code> run_run(const run_options& options, command_context& context) 
     if (!runtime)
         return tl::unexpected(runtime.error());
     local_runtime::event_function show;
+    answer_printer printer;
     if (!context.json)
-        show = [](const output_event& event) {
-            for (const auto& token : event.tokens)
-                print_piece(token.text);
-            print_piece(event.tail_text);
-        };
-    const auto outcome = (*runtime)->run(std::move(*input), show, watch_interrupt());
+        show = [&printer](const output_event& event) { printer.show(event); };
+    const auto outcome = (*runtime)->run(std::move(*input), show, [&printer, interrupted = watch_interrupt()] {
+        return interrupted() || printer.lost();
+    });
     if (outcome.failure)
         return tl::unexpected(*outcome.failure);
+    if (printer.lost())
+        return fail(errc::io_error, "standard output cannot be written: is the pipe closed or the disk full?");
     const auto statistics = (*runtime)->statistics().value_or(runtime_statistics{});
     if (context.json) {
         if (auto printed = print_json(run_json(**runtime, statistics, outcome)); !printed)
             return tl::unexpected(printed.error());
     } else {
-        print_summary(statistics, outcome);
+        const auto summary = run_summary(statistics, outcome, (*runtime)->identity().context_max);
+        std::fprintf(stderr, "\n%s\n", summary.c_str());
     }
     return outcome.reason == finish_reason::cancelled ? exit_interrupted : exit_done;
 }
@@ -121,22 +113,13 @@ void add_run_command(command_line& line) {
     auto options = std::make_shared<run_options>();
     CLI::App& command = line.add(line.root(), "run", "generate text: it streams to standard output, a summary to standard error",
                                  [options](command_context& context) { return run_run(*options, context); });
-    auto& input = options->input;
     add_model_option(command, options->model);
     auto* prompt = command.add_option("-p,--prompt", options->prompt, "the text; without it standard input is read");
     prompt->each([options](const std::string&) { options->prompt_given = true; });
     auto* file = command.add_option("--prompt-file", options->prompt_file, "read the prompt from a file")->excludes(prompt)->type_name("FILE");
     command.add_option("--ids", options->ids, "token ids instead of text: \"0 1 2\"")->excludes(prompt)->excludes(file);
-    command.add_option("-n,--max-tokens", input.max_tokens, "the most tokens to generate")->type_name("N");
     command.add_flag("--chat", options->chat, "put the prompt into the model's chat template");
-    command.add_option("--temperature", input.temperature, "0: greedy")->type_name("T");
-    command.add_option("--top-p", input.top_p, "keep the likeliest tokens that together have this probability")->type_name("P");
-    command.add_option("--top-k", input.top_k, "keep the K likeliest tokens; 0: all")->type_name("K");
-    command.add_option("--min-p", input.min_p, "keep tokens of at least this share of the best one's probability")->type_name("P");
-    command.add_option("--repetition-penalty", input.repetition_penalty, "1: none")->type_name("R");
-    command.add_option("--seed", input.seed, "the same seed gives the same text")->type_name("S");
-    command.add_option("--stop", input.stop, "end before this text; may be given several times")->type_name("TEXT");
-    command.add_flag("--ignore-eos", input.ignore_eos, "go on after the model's end token");
+    add_sampling_options(command, options->input);
 }
 
 }  // namespace moira

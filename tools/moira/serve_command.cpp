@@ -38,25 +38,75 @@ private:
     sigset_t wanted_{};
 };
 
+/// Empty: not wanted.
+struct serve_addresses {
+    std::string tcp, http;
+};
+
+/// What the command line names; without a name there, the settings. The default of server.tcp gives way to HTTP: who asks
+/// for one port does not get two.
+result<serve_addresses> addresses_of(const serve_options& options, const loaded_settings& loaded) {
+    const auto& server = loaded.values.server;
+    serve_addresses wanted;
+    wanted.http = options.http.empty() ? server.http : options.http;
+    const bool tcp_named = loaded.origins.contains("server.tcp");
+    wanted.tcp = !options.tcp.empty()                    ? options.tcp
+                 : wanted.http.empty() || tcp_named ? server.tcp
+                                                    : std::string();
+    if (wanted.http.empty() && wanted.tcp.empty())
+        return fail(errc::invalid_config, "server.http and server.tcp are both empty; name an address, or use --http or --tcp");
+    return wanted;
+}
+
+result<serve_addresses> listen(local_runtime& runtime, const serve_addresses& wanted) {
+    serve_addresses bound;
+    if (!wanted.tcp.empty()) {
+        auto tcp = runtime.listen_tcp(wanted.tcp);
+        if (!tcp)
+            return tl::unexpected(tcp.error());
+        bound.tcp = std::move(*tcp);
+    }
+    if (!wanted.http.empty()) {
+        auto http = runtime.listen_http(wanted.http);
+        if (!http)
+            return tl::unexpected(http.error());
+        bound.http = std::move(*http);
+    }
+    return bound;
+}
+
+nlohmann::ordered_json or_null(const std::string& address) {
+    return address.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(address);
+}
+
+void show_first_steps(const std::string& model, const serve_addresses& bound) {
+    if (!bound.tcp.empty())
+        std::fprintf(stderr, "serving %s on %s; try: echo '{\"id\":\"1\",\"prompt\":\"Once upon a time\",\"max_tokens\":40}' | nc -q 5 %s %s\n",
+                     model.c_str(), bound.tcp.c_str(), bound.tcp.substr(0, bound.tcp.rfind(':')).c_str(),
+                     bound.tcp.substr(bound.tcp.rfind(':') + 1).c_str());
+    if (!bound.http.empty())
+        std::fprintf(stderr, "serving %s on http://%s; try: curl http://%s/v1/completions -H 'Content-Type: application/json' -d '{\"prompt\":\"Once upon a time\",\"max_tokens\":40}'\n",
+                     model.c_str(), bound.http.c_str(), bound.http.c_str());
+}
+
 result<exit_code> run_serve(const serve_options& options, command_context& context) {
     constexpr auto look_interval = std::chrono::milliseconds(200);
-    if (!options.http.empty())
-        return fail(errc::unsupported, "--http is not in this version; use --tcp");
     const stop_signals signals;
     const auto& all = context.settings.values;
+    const auto wanted = addresses_of(options, context.settings);
+    if (!wanted)
+        return tl::unexpected(wanted.error());
     auto runtime = load_runtime(options.model, context);
     if (!runtime)
         return tl::unexpected(runtime.error());
-    const auto address = (*runtime)->listen_tcp(options.tcp.empty() ? all.server.tcp : options.tcp);
-    if (!address)
-        return tl::unexpected(address.error());
+    const auto bound = listen(**runtime, *wanted);
+    if (!bound)
+        return tl::unexpected(bound.error());
     // Line-buffered or not, whoever waits for this line must get it.
-    if (auto printed = print_json({{"event", "ready"}, {"http", nullptr}, {"tcp", *address}}); !printed)
+    if (auto printed = print_json({{"event", "ready"}, {"http", or_null(bound->http)}, {"tcp", or_null(bound->tcp)}}); !printed)
         return tl::unexpected(printed.error());
     if (!context.json)
-        std::fprintf(stderr, "serving %s on %s; try: echo '{\"id\":\"1\",\"prompt\":\"Once upon a time\",\"max_tokens\":40}' | nc -q 5 %s %s\n",
-                     (*runtime)->identity().model.c_str(), address->c_str(),
-                     address->substr(0, address->rfind(':')).c_str(), address->substr(address->rfind(':') + 1).c_str());
+        show_first_steps((*runtime)->identity().model, *bound);
     while (!signals.wait_for(look_interval))
         if ((*runtime)->failed())
             return fail(errc::internal, "a part of the runtime has ended; see the log above");
@@ -76,11 +126,11 @@ result<exit_code> run_serve(const serve_options& options, command_context& conte
 
 void add_serve_command(command_line& line) {
     auto options = std::make_shared<serve_options>();
-    CLI::App& command = line.add(line.root(), "serve", "answer clients over TCP until SIGTERM",
+    CLI::App& command = line.add(line.root(), "serve", "answer clients over TCP and HTTP until SIGTERM",
                                  [options](command_context& context) { return run_serve(*options, context); });
     add_model_option(command, options->model);
-    command.add_option("--tcp", options->tcp, "address of the line protocol; port 0 picks a free one; default: server.tcp")->type_name("HOST:PORT");
-    command.add_option("--http", options->http, "address of the HTTP interface (not in this version)")->type_name("HOST:PORT");
+    command.add_option("--tcp", options->tcp, "address of the line protocol; port 0 picks a free one; default: server.tcp, unless HTTP is asked for")->type_name("HOST:PORT");
+    command.add_option("--http", options->http, "address of the HTTP interface; port 0 picks a free one; default: server.http")->type_name("HOST:PORT");
 }
 
 }  // namespace moira

@@ -44,8 +44,9 @@ struct architecture {
     /// One of the layers 0 ... layers - 1.
     void (*layer_weights)(const model_shape& shape, std::int32_t layer, layer_weight_names& names,
                           weight_list& weights);
-    /// Of multi-token-prediction module `module`; null where the architecture has none.
-    void (*mtp_weights)(const model_shape& shape, std::int32_t module, weight_list& weights);
+    /// Of multi-token-prediction module `module` and its decoder block; null where the architecture has none.
+    void (*mtp_weights)(const model_shape& shape, std::int32_t module, mtp_weight_names& names,
+                        layer_weight_names& block, weight_list& weights);
 };
 
 /// Null where nobody knows the type.

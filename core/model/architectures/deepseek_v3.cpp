@@ -117,15 +117,14 @@ void outer_weights(const model_shape& shape, model_weight_names& names, weight_l
 }
 
 /// Modules are stored behind the last layer: two norms, a projection of both inputs, a block with experts, a last norm.
-void mtp_weights(const model_shape& shape, std::int32_t module, weight_list& weights) {
+void mtp_weights(const model_shape& shape, std::int32_t module, mtp_weight_names& names, layer_weight_names& block,
+                 weight_list& weights) {
     const auto layer = shape.layers + module;
     const auto prefix = layer_prefix(layer);
-    std::string unused;
-    weights.add(unused, prefix + "enorm.weight", {shape.hidden});
-    weights.add(unused, prefix + "hnorm.weight", {shape.hidden});
-    weights.add(unused, prefix + "eh_proj.weight", {shape.hidden, 2 * std::int64_t{shape.hidden}});
-    weights.add(unused, prefix + "shared_head.norm.weight", {shape.hidden});
-    layer_weight_names block;
+    weights.add(names.embedding_norm, prefix + "enorm.weight", {shape.hidden});
+    weights.add(names.hidden_norm, prefix + "hnorm.weight", {shape.hidden});
+    weights.add(names.projection, prefix + "eh_proj.weight", {shape.hidden, 2 * std::int64_t{shape.hidden}});
+    weights.add(names.head_norm, prefix + "shared_head.norm.weight", {shape.hidden});
     block_weights(shape, layer, true, block, weights);
 }
 

@@ -1,0 +1,132 @@
+#include "actors/metrics_text.hpp"
+
+#include <array>
+#include <charconv>
+#include <string_view>
+
+namespace moira {
+
+namespace {
+
+/// Shortest text that reads back as the same number.
+std::string shown(double number) {
+    std::array<char, 32> digits{};
+    const auto written = std::to_chars(digits.data(), digits.data() + digits.size(), number);
+    return {digits.data(), written.ptr};
+}
+
+std::string shown(std::uint64_t number) {
+    return std::to_string(number);
+}
+
+std::string escaped(std::string_view label) {
+    std::string text;
+    for (const char letter : label) {
+        if (letter == '\\' || letter == '"')
+            text += '\\';
+        if (letter == '\n')
+            text += "\\n";
+        else
+            text += letter;
+    }
+    return text;
+}
+
+class metrics_writer {
+public:
+    template <class Number>
+    void counter(std::string_view name, std::string_view help, Number value) {
+        write(name, help, "counter", shown(value));
+    }
+
+    template <class Number>
+    void gauge(std::string_view name, std::string_view help, Number value) {
+        write(name, help, "gauge", shown(value));
+    }
+
+    void info(const runtime_identity& identity) {
+        head("info", "what is served, as labels", "gauge");
+        text_.append("moira_info{model=\"").append(escaped(identity.model)).append("\",numerics_id=\"");
+        text_.append(escaped(identity.numerics_id)).append("\"} 1\n");
+    }
+
+    std::string take() { return std::move(text_); }
+
+private:
+    void head(std::string_view name, std::string_view help, std::string_view type) {
+        text_.append("# HELP moira_").append(name).append(" ").append(help);
+        text_.append("\n# TYPE moira_").append(name).append(" ").append(type).append("\n");
+    }
+
+    void write(std::string_view name, std::string_view help, std::string_view type, const std::string& value) {
+        head(name, help, type);
+        text_.append("moira_").append(name).append(" ").append(value).append("\n");
+    }
+
+    std::string text_;
+};
+
+std::uint64_t whole(std::int32_t number) {
+    return number < 0 ? 0 : static_cast<std::uint64_t>(number);
+}
+
+void write_requests(metrics_writer& out, const runtime_statistics& runtime) {
+    const auto& batch = runtime.batch;
+    out.gauge("waiting_requests", "requests that wait for the batch", whole(batch.waiting));
+    out.gauge("running_requests", "requests in the batch", whole(batch.running));
+    out.counter("admitted_requests", "requests that entered the batcher", batch.admitted);
+    out.counter("finished_requests", "requests that ended well", batch.finished);
+    out.counter("cancelled_requests", "requests that were cancelled", batch.cancelled);
+    out.counter("failed_requests", "requests that ended with an error", batch.failed);
+    out.counter("preemptions", "sequences that gave up their pages", batch.preemptions);
+    out.counter("steps", "forward passes", batch.steps);
+    out.counter("rows", "rows of all forward passes", batch.rows);
+    out.counter("prompt_tokens", "tokens of prompts", batch.prompt_tokens);
+    out.counter("completion_tokens", "tokens that were emitted", batch.completion_tokens);
+    out.counter("cached_tokens", "tokens of prompts whose prefix was reused", batch.cached_tokens);
+    out.gauge("free_kv_pages", "pages of the KV cache that are free", whole(batch.pages_free));
+    out.gauge("kv_pages", "pages of the KV cache", whole(batch.pages_total));
+}
+
+void write_experts(metrics_writer& out, const expert_store_statistics& experts) {
+    out.gauge("expert_budget_bytes", "memory for experts", experts.budget_bytes);
+    out.gauge("expert_slots", "experts that fit", experts.slots);
+    out.gauge("resident_experts", "experts in memory", experts.resident);
+    out.counter("expert_hits", "uses of experts that were in memory", experts.hits);
+    out.counter("expert_demand_loads", "loads that a step waited for", experts.demand_loads);
+    out.counter("expert_demand_bytes", "bytes of these loads", experts.demand_bytes);
+    out.counter("expert_prefetch_loads", "loads ahead of need", experts.prefetch_loads);
+    out.counter("expert_useful_prefetch_loads", "loads ahead that were used", experts.prefetch_useful);
+    out.counter("expert_wasted_prefetch_bytes", "bytes of loads ahead that left unused", experts.prefetch_wasted_bytes);
+    out.counter("expert_evictions", "experts that left memory", experts.evictions);
+    out.counter("expert_load_failures", "loads that failed for good", experts.load_failures);
+    out.counter("expert_load_retries", "loads that were tried again", experts.load_retries);
+    out.counter("expert_stall_seconds", "time that steps waited for experts", experts.stall_s);
+}
+
+void write_server(metrics_writer& out, const tcp_statistics& server) {
+    out.gauge("http_connections", "connections that are open", std::uint64_t{server.connections});
+    out.gauge("http_requests", "generations of this gateway that run", std::uint64_t{server.requests});
+    out.counter("http_accepted_connections", "connections that were accepted", server.accepted);
+    out.counter("http_refused_connections", "connections over the limit", server.refused);
+    out.counter("http_slow_connections", "connections closed because the peer did not read", server.closed_slow);
+}
+
+} // namespace
+
+std::string metrics_text(const runtime_statistics& runtime, const tcp_statistics& server) {
+    metrics_writer out;
+    out.info(runtime.identity);
+    out.gauge("uptime_seconds", "since the runtime started", runtime.uptime_s);
+    out.gauge("draining", "1 while nothing new is taken", std::uint64_t{runtime.draining ? 1U : 0U});
+    write_requests(out, runtime);
+    out.counter("compute_seconds", "time inside steps", runtime.compute_s);
+    constexpr double us_per_s = 1e6;
+    out.gauge("step_overhead_p50_seconds", "per step outside its compute, median", runtime.overhead_us_p50 / us_per_s);
+    out.gauge("step_overhead_p99_seconds", "per step outside its compute", runtime.overhead_us_p99 / us_per_s);
+    write_experts(out, runtime.experts);
+    write_server(out, server);
+    return out.take();
+}
+
+} // namespace moira

@@ -1,0 +1,111 @@
+"""The `openai` Python client against the real program, unchanged.
+
+Where the package cannot be imported it is installed into a virtual environment in the build folder (MOIRA_VENV); where
+that fails too, as without a network, the test is skipped: exit code 77.
+"""
+
+import os
+import subprocess
+import sys
+import unittest
+
+SKIPPED = 77
+INSTALL_S = 240
+
+
+def find_client():
+    """Goes on in an interpreter that has the package, or skips."""
+    try:
+        import openai
+        return openai
+    except ImportError:
+        pass
+    folder = os.environ.get("MOIRA_VENV")
+    if not folder or os.environ.get("MOIRA_VENV_ENTERED"):
+        print("skipped: the package `openai` cannot be imported")
+        sys.exit(SKIPPED)
+    python = os.path.join(folder, "bin", "python")
+    try:
+        if not os.path.exists(python) or subprocess.run([python, "-c", "import openai"], check=False).returncode != 0:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=INSTALL_S)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "openai>=1,<3"],
+                           check=True, timeout=INSTALL_S)
+    except (OSError, subprocess.SubprocessError) as why:
+        print(f"skipped: the package `openai` is not here and cannot be installed ({why})")
+        sys.exit(SKIPPED)
+    os.environ["MOIRA_VENV_ENTERED"] = "1"
+    os.execv(python, [python, "-B", *sys.argv])
+
+
+openai = find_client()
+
+from server_process import ANSWER_S, ServerProcess  # noqa: E402  (after the interpreter was chosen)
+
+PROMPT = "Once upon a time"
+GOOD = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "seed": 1}
+MESSAGES = [{"role": "user", "content": "Tell me a story."}]
+
+
+class WhatTheClientGets(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = ServerProcess(arguments=("--http", "127.0.0.1:0"))
+        host, port = cls.server.http_address
+        cls.client = openai.OpenAI(base_url=f"http://{host}:{port}/v1", api_key="any", timeout=ANSWER_S, max_retries=0)
+        cls.model = cls.client.models.list().data[0].id
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.close()
+        cls.server.kill()
+
+    def test_models(self):
+        self.assertGreater(self.client.models.retrieve(self.model).context_length, 0)
+        with self.assertRaises(openai.NotFoundError):
+            self.client.models.retrieve("another")
+
+    def test_completions(self):
+        whole = self.client.completions.create(model=self.model, **GOOD)
+        self.assertEqual(whole.usage.completion_tokens, 12)
+        self.assertEqual(whole.choices[0].finish_reason, "length")
+        self.assertEqual(len(whole.moira["logits_hash"]), 16)
+        chunks = list(self.client.completions.create(model=self.model, stream=True, **GOOD))
+        self.assertEqual("".join(chunk.choices[0].text for chunk in chunks), whole.choices[0].text)
+        self.assertEqual(chunks[-1].moira["logits_hash"], whole.moira["logits_hash"])
+
+    def test_chat(self):
+        fields = {"model": self.model, "messages": MESSAGES, "max_completion_tokens": 12, "temperature": 0}
+        whole = self.client.chat.completions.create(**fields)
+        self.assertEqual(whole.choices[0].message.role, "assistant")
+        chunks = list(self.client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **fields))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        self.assertEqual(text, whole.choices[0].message.content)
+        self.assertEqual(chunks[-1].usage.total_tokens, whole.usage.total_tokens)
+
+    def test_stop_and_extra_fields(self):
+        text = self.client.completions.create(model=self.model, **GOOD).choices[0].text
+        stop = text.split()[-1]
+        cut = self.client.completions.create(model=self.model, stop=[stop], **GOOD)
+        self.assertEqual(cut.choices[0].text, text[:text.index(stop)])
+        self.assertEqual(cut.choices[0].finish_reason, "stop")
+        extra = self.client.completions.create(model=self.model, extra_body={"top_k": 1, "odd": 2}, **GOOD)
+        self.assertEqual(extra.choices[0].text, text)
+        self.assertEqual(extra.moira["ignored"], ["odd"])
+
+    def test_what_cannot_be_served_is_an_error_with_its_field(self):
+        for field, value in (("n", 2), ("logprobs", 3), ("echo", True)):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                self.client.completions.create(model=self.model, **GOOD, **{field: value})
+            self.assertEqual(caught.exception.code, "unsupported")
+            self.assertEqual(caught.exception.param, field)
+
+    def test_a_stream_that_is_left_ends_its_request(self):
+        stream = self.client.completions.create(model=self.model, stream=True, prompt=PROMPT, max_tokens=100000,
+                                                extra_body={"ignore_eos": True})
+        next(iter(stream))
+        stream.close()
+        self.server.wait_until_idle()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,149 @@
+#include "core/execute/route_probe.hpp"
+
+#include "tests/execute/test_engine.hpp"
+
+#include <doctest/doctest.h>
+#include <map>
+
+using namespace moira;
+
+namespace {
+
+/// What the layers chose, as an observer of the forward pass sees it.
+class routing_collector final : public forward_observer {
+public:
+    void hidden(std::int32_t, std::span<const float>) override {}
+    void routing(std::int32_t layer, std::span<const std::int32_t> ids) override {
+        chosen[layer].assign(ids.begin(), ids.end());
+    }
+    void logits(std::int32_t, std::span<const float>) override {}
+
+    std::map<std::int32_t, std::vector<std::int32_t>> chosen;
+};
+
+test_engine measuring_engine(const std::string& model, const std::string& plugin) {
+    test_engine::wanted how;
+    how.plugin = plugin;
+    how.options.measure_routes = true;
+    return test_engine::required(golden_folder(model), how);
+}
+
+std::vector<route_observation> drain(route_board& board) {
+    std::vector<route_observation> all;
+    while (const auto seen = board.ring().pop())
+        all.push_back(*seen);
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("observations tell what every row of every layer chose, and the control is always right") {
+    auto plugins = runnable_plugins();
+    plugins.push_back("fake_device");
+    for (const auto& plugin : plugins)
+        for (const std::string name : {"deepseek_v3", "qwen3_moe"}) {
+            INFO(plugin, " on ", name);
+            auto tested = measuring_engine(name, plugin);
+            auto& model = *tested.model;
+            REQUIRE(model.routes());
+            const auto& shape = model.shape();
+            const auto top_k = static_cast<std::size_t>(shape.moe.top_k);
+            routing_collector seen_by_observer;
+            const auto ids = some_tokens(9);
+            REQUIRE_FALSE(model.run_step(plan_prompt_rows(ids, 0, 9, model.limits()), &seen_by_observer).failure);
+            const auto all = drain(*model.routes());
+            REQUIRE(all.size() == 9 * static_cast<std::size_t>(shape.moe_layers()));
+            std::map<std::int32_t, std::size_t> rows;
+            route_calibration known(shape.layers, shape.moe.top_k);
+            for (const auto& seen : all) {
+                known.observe(seen);
+                const auto row = rows[seen.layer]++;
+                const auto& chosen = seen_by_observer.chosen.at(seen.layer);
+                REQUIRE(seen.top_k == top_k);
+                for (std::size_t rank = 0; rank < top_k; ++rank)
+                    REQUIRE(seen.chosen[rank] == chosen[row * top_k + rank]);
+                CHECK(seen.has(route_source::control));
+                CHECK(seen.has(route_source::layer_input));
+                CHECK(seen.has(route_source::early) == (seen.layer > 0)); // nothing comes before layer 0
+            }
+            CHECK(known.quality(route_source::control).recall_at(top_k) == 1.0);
+            const double early = known.quality(route_source::early).recall_at(top_k);
+            CHECK(early > 0.0);
+            CHECK(early < 1.0); // random weights: no prediction can be perfect
+        }
+}
+
+TEST_CASE("predicting and prefetching leave every bit as it is") {
+    const auto ids = some_tokens(24);
+    for (const auto& plugin : runnable_plugins())
+        for (const std::string name : {"deepseek_v3", "qwen3_moe"}) {
+            INFO(plugin, " on ", name);
+            test_engine::wanted plain;
+            plain.plugin = plugin;
+            auto reference = test_engine::required(golden_folder(name), plain);
+            const auto expected = logits_of(*reference.model, ids, 24);
+            REQUIRE(expected);
+            const auto& shape = reference.model->shape();
+            const auto floor = static_cast<std::uint64_t>(shape.moe_layers() * shape.moe.top_k);
+            for (const auto slots : {floor / 2, floor, 2 * floor}) {
+                CAPTURE(slots);
+                auto how = plain;
+                how.options = options_with_slots(slots, reference.model->slab_bytes());
+                how.options.predict_routes = true;
+                auto tested = test_engine::required(golden_folder(name), how);
+                prefetch_policy policy;
+                policy.mode = prefetch_mode::always;
+                tested.model->experts().set_prefetch(policy);
+                for (const std::int32_t chunk : {1, 5, 24}) {
+                    CAPTURE(chunk);
+                    const auto logits = logits_of(*tested.model, ids, chunk);
+                    REQUIRE_MESSAGE(logits, logits.error().message);
+                    CHECK(same_bits(*logits, *expected));
+                }
+                const auto counted = tested.model->expert_statistics();
+                CHECK(counted.hints.given > 0);
+                CHECK(counted.prefetch_loads ==
+                      counted.prefetch_useful + counted.prefetch_wasted + counted.prefetch_open);
+                if (slots > floor)
+                    CHECK(counted.prefetch_loads > 0);
+            }
+        }
+}
+
+TEST_CASE("without a wish for predictions there is no board, and large steps are not predicted") {
+    auto plain = test_engine::required(golden_folder("qwen3_moe"), {});
+    CHECK(plain.model->routes() == nullptr);
+    CHECK_FALSE(plain.model->expert_statistics().prediction);
+    auto tested = measuring_engine("qwen3_moe", "cpu_reference");
+    const auto many = route_rows_max + 1;
+    const auto ids = some_tokens(static_cast<std::size_t>(many));
+    REQUIRE_FALSE(tested.model->run_step(plan_prompt_rows(ids, 0, many, tested.model->limits())).failure);
+    CHECK(drain(*tested.model->routes()).empty());
+    REQUIRE_FALSE(tested.model->run_step(plan_prompt_rows(ids, 0, many - 1, tested.model->limits())).failure);
+    CHECK_FALSE(drain(*tested.model->routes()).empty());
+}
+
+TEST_CASE("sources beside the one that hints are made of are measured in every sixteenth step only") {
+    test_engine::wanted how;
+    how.options.predict_routes = true;
+    how.options.experts_budget_share = 0.5;
+    auto tested = test_engine::required(golden_folder("qwen3_moe"), how);
+    auto& model = *tested.model;
+    prefetch_policy policy;
+    policy.mode = prefetch_mode::always;
+    model.experts().set_prefetch(policy);
+    const auto ids = some_tokens(1);
+    for (std::uint64_t number = 1; number <= route_audit_steps; ++number) {
+        auto plan = plan_prompt_rows(ids, 0, 1, model.limits());
+        plan.number = number;
+        REQUIRE_FALSE(model.run_step(plan).failure);
+    }
+    std::size_t early = 0, control = 0;
+    const auto layers = static_cast<std::size_t>(model.shape().moe_layers());
+    for (const auto& seen : drain(*model.routes())) {
+        early += seen.has(route_source::early);
+        control += seen.has(route_source::control);
+    }
+    CHECK(early == route_audit_steps * (layers - 1));
+    CHECK(control == layers);
+}

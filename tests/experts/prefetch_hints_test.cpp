@@ -1,0 +1,140 @@
+#include "core/experts/prefetch_hints.hpp"
+
+#include <array>
+#include <doctest/doctest.h>
+#include <random>
+
+using namespace moira;
+
+namespace {
+
+using time_point = std::chrono::steady_clock::time_point;
+
+time_point at_ms(int ms) {
+    return time_point() + std::chrono::milliseconds(ms);
+}
+
+prefetch_hints always_hints() {
+    prefetch_hints hints(16);
+    hints.policy.mode = prefetch_mode::always;
+    return hints;
+}
+
+} // namespace
+
+TEST_CASE("hints are taken likeliest first, and no more than a hint may load") {
+    auto hints = always_hints();
+    hints.policy.loads_per_hint_max = 2;
+    hints.give(3, std::array{expert_hint{7, 0.9F}, expert_hint{1, 0.5F}, expert_hint{4, 0.2F}}, 5, at_ms(0));
+    CHECK(hints.layer() == 3);
+    CHECK(hints.waiting() == 2);
+    CHECK(hints.counts().refused == 3); // two of five were not absent, one is over the limit
+    CHECK(hints.take()->expert == 7);
+    CHECK(hints.take()->expert == 1);
+    CHECK_FALSE(hints.take());
+}
+
+TEST_CASE("a newer hint and the next wave drop what waits") {
+    auto hints = always_hints();
+    hints.give(1, std::array{expert_hint{7, 0.9F}}, 1, at_ms(0));
+    hints.give(2, std::array{expert_hint{8, 0.9F}, expert_hint{9, 0.8F}}, 2, at_ms(1));
+    CHECK(hints.counts().cancelled == 1);
+    hints.wave_begins(2, at_ms(2));
+    CHECK(hints.counts().cancelled == 3);
+    CHECK(hints.waiting() == 0);
+}
+
+TEST_CASE("with the mode off every hint is refused and still judged") {
+    prefetch_hints hints(16);
+    hints.give(1, std::array{expert_hint{7, 0.9F}, expert_hint{2, 0.9F}}, 2, at_ms(0));
+    CHECK_FALSE(hints.take());
+    hints.wave_begins(1, at_ms(1));
+    hints.missed(1, 7);
+    hints.missed(1, 3);
+    CHECK(hints.counts().refused == 2);
+    CHECK(hints.counts().absent == 2);
+    CHECK(hints.counts().absent_chosen == 1);
+    CHECK(hints.counts().misses == 2);
+}
+
+TEST_CASE("a layer that was passed, or visited again without a hint, is not judged") {
+    auto hints = always_hints();
+    hints.give(1, std::array{expert_hint{7, 0.9F}}, 1, at_ms(0));
+    hints.wave_begins(2, at_ms(1));
+    hints.missed(2, 7);
+    hints.wave_begins(1, at_ms(2));
+    hints.missed(1, 7);
+    CHECK(hints.counts().misses == 0);
+}
+
+TEST_CASE("the lead is what lies between a hint and the first wave of its layer") {
+    auto hints = always_hints();
+    CHECK(hints.lead_s() == 0.0);
+    hints.give(1, {}, 0, at_ms(0));
+    hints.wave_begins(1, at_ms(4));
+    hints.wave_begins(1, at_ms(50)); // a second wave says nothing about the hint
+    CHECK(hints.lead_s() == doctest::Approx(0.004));
+}
+
+TEST_CASE("random hints, takes and waves: every hint ends once") {
+    std::mt19937 random(3);
+    auto hints = always_hints();
+    std::uint64_t taken = 0;
+    for (int turn = 0; turn < 20'000; ++turn) {
+        switch (random() % 4) {
+        case 0: {
+            hints.policy.mode = random() % 5 == 0 ? prefetch_mode::off : prefetch_mode::always;
+            std::vector<expert_hint> absent;
+            for (std::int32_t expert = 0; expert < static_cast<std::int32_t>(random() % 8); ++expert)
+                absent.push_back({expert, 0.5F});
+            hints.give(static_cast<std::int32_t>(random() % 4), absent, absent.size() + random() % 3, at_ms(turn));
+            break;
+        }
+        case 1:
+            if (hints.take()) {
+                if (random() % 2 == 0)
+                    hints.refuse();
+                else
+                    ++taken;
+            }
+            break;
+        case 2:
+            hints.wave_begins(static_cast<std::int32_t>(random() % 4), at_ms(turn));
+            break;
+        default:
+            hints.missed(static_cast<std::int32_t>(random() % 4), static_cast<std::int32_t>(random() % 16));
+        }
+        const auto& counts = hints.counts();
+        REQUIRE(counts.given == counts.refused + counts.cancelled + hints.waiting() + taken);
+        REQUIRE(counts.absent_chosen <= counts.absent);
+        REQUIRE(counts.absent_chosen <= counts.misses);
+    }
+    CHECK(taken > 100);
+    CHECK(hints.counts().cancelled > 100);
+}
+
+TEST_CASE("a load pays when what it saves is more than what it costs, and nothing measured means no") {
+    CHECK_FALSE(estimate_prefetch(1.0, false, true, {}).worthwhile());
+    prefetch_figures disk;
+    disk.stall_per_load_s = 2e-3;
+    disk.lead_s = 1e-3;
+    disk.read_s = 2e-3;
+    disk.cpu_s = 1e-4;
+    CHECK(estimate_prefetch(0.8, false, true, disk).gain_s == doctest::Approx(0.8e-3));
+    CHECK(estimate_prefetch(0.8, false, false, disk).worthwhile());
+    CHECK_FALSE(estimate_prefetch(0.05, false, false, disk).worthwhile());
+
+    auto page_cache = disk; // reading is copying: the processor that does it is the step's own
+    page_cache.stall_per_load_s = 6e-5;
+    CHECK_FALSE(estimate_prefetch(0.9, false, false, page_cache).worthwhile());
+    CHECK(estimate_prefetch(0.9, false, true, page_cache).worthwhile());
+
+    auto regretted = disk;
+    regretted.regret = 0.5;
+    CHECK(estimate_prefetch(0.8, false, true, regretted).worthwhile());
+    CHECK_FALSE(estimate_prefetch(0.8, true, true, regretted).worthwhile());
+
+    auto busy = disk;
+    busy.contention = 1;
+    CHECK_FALSE(estimate_prefetch(0.8, false, true, busy).worthwhile());
+}

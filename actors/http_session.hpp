@@ -25,12 +25,25 @@ struct http_site {
     std::int64_t started_s = 0;
 };
 
+enum class http_route { models, model, health, metrics, completions, chat_completions, tokenize, detokenize };
+
+/// A request whose answer is owed.
+struct http_exchange {
+    http_route to = http_route::health;
+    std::uint64_t tag = 0; ///< of a generation
+    bool stream = false, stream_begun = false;
+    openai_reply shape;
+    std::vector<std::string> ignored;
+};
+
 /// HTTP/1.1 and 1.0 of one connection: one request at a time, those behind it wait. Borrows site and counter.
 ///
 ///   GET  /v1/models, /v1/models/NAME, /health, /metrics
 ///   POST /v1/completions, /v1/chat/completions, /tokenize, /detokenize
 class http_session final : public connection_session {
 public:
+    using route = http_route;
+
     http_session(const http_limits& limits, const http_site& site, tag_counter& tags);
 
     void receive(std::string_view bytes) override;
@@ -48,18 +61,7 @@ public:
     bool authenticated() const noexcept override { return authenticated_; }
     bool partial() const noexcept override;
 
-    enum class route { models, model, health, metrics, completions, chat_completions, tokenize, detokenize };
-
 private:
-    /// A request whose answer is owed.
-    struct exchange {
-        route to = route::health;
-        std::uint64_t tag = 0; ///< of a generation
-        bool stream = false, stream_begun = false;
-        openai_reply shape;
-        std::vector<std::string> ignored;
-    };
-
     bool advance(session_output& output);
     bool judge_head(session_output& output);
     std::optional<http_failure> failure_of_head(const http_head& head);
@@ -82,7 +84,7 @@ private:
     tag_counter& tags_;
     http_parser parser_;
     std::string buffer_; // not yet taken by the parser
-    std::optional<exchange> exchange_;
+    std::optional<http_exchange> exchange_;
 
     // Of the request that is read or answered now.
     bool head_judged_ = false;

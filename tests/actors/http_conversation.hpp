@@ -92,16 +92,14 @@ struct conversation {
     }
 
     void end(finish_reason reason, const std::string& text, std::optional<error> failure = {}) {
-        output_event event;
-        event.tag = submitted()->tag;
-        event.finished.emplace();
-        event.finished->reason = reason;
-        event.finished->text = text;
-        event.finished->failure = std::move(failure);
-        event.finished->prompt_tokens = 3;
-        event.finished->completion_tokens = 2;
-        event.finished->cached_tokens = 1;
-        hear(event);
+        generation_result outcome;
+        outcome.reason = reason;
+        outcome.text = text;
+        outcome.failure = std::move(failure);
+        outcome.prompt_tokens = 3;
+        outcome.completion_tokens = 2;
+        outcome.cached_tokens = 1;
+        hear({submitted()->tag, {}, {}, std::move(outcome)});
     }
 
     http_site site;

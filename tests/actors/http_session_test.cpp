@@ -256,10 +256,7 @@ TEST_CASE("the last words of a server are a whole reply, except to a client that
 TEST_CASE("events of others and news after the end are dropped") {
     conversation c;
     c.say(post(complete, hello));
-    output_event other;
-    other.tag = c.submitted()->tag + 1;
-    other.finished.emplace();
-    c.hear(other);
+    c.hear({c.submitted()->tag + 1, {}, {}, generation_result{}});
     CHECK(c.bytes.empty());
     c.end(finish_reason::stop, "x");
     CHECK(c.reply());

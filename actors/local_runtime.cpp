@@ -221,6 +221,16 @@ bool local_runtime::drain(std::chrono::milliseconds patience) {
 
 void local_runtime::preempt(std::int32_t count) { caf::anon_send(impl_->supervisor, preempt_atom{}, count); }
 
+bool local_runtime::inject_fault(const std::string& part) {
+    if (!impl_->all.server.fault_injection)
+        return false;
+    caf::scoped_actor self{*impl_->system};
+    bool known = false;
+    self->request(impl_->supervisor, answer_timeout, fault_atom{}, part)
+        .receive([&](bool found) { known = found; }, [](const caf::error&) {});
+    return known;
+}
+
 result<void> local_runtime::resize_experts(std::uint64_t budget_bytes) {
     caf::scoped_actor self{*impl_->system};
     result<void> outcome = fail(errc::internal, "the expert cache does not answer");

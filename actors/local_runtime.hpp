@@ -58,6 +58,10 @@ public:
     /// Makes up to `count` running sequences give up their pages and be recomputed.
     void preempt(std::int32_t count);
 
+    /// Ends the part of this name (runtime_part_names) as a crash would, with the setting server.fault_injection only.
+    /// False: no such part, or the setting is off.
+    bool inject_fault(const std::string& part);
+
     /// Changes the memory for experts while running. Errors: budget_too_small.
     result<void> resize_experts(std::uint64_t budget_bytes);
 

@@ -29,6 +29,7 @@ struct variation {
     bool tcp = false;
     std::string speculation = "off";
     std::string prefetch = "off";
+    std::string kill; // a part that ends twice, as by a crash
 
     std::string name() const {
         const char* const orders[] = {"alone", "batch of 8", "mid-flight"};
@@ -36,7 +37,7 @@ struct variation {
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
                (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
-               ", speculation " + speculation + ", prefetch " + prefetch;
+               ", speculation " + speculation + ", prefetch " + prefetch + (kill.empty() ? "" : ", kills " + kill);
     }
 };
 
@@ -80,6 +81,7 @@ std::unique_ptr<local_runtime> start(const variation& how, const std::string& pl
     all.context.prefix_reuse = how.prefix_reuse;
     all.speculation.mode = how.speculation;
     all.experts.prefetch = how.prefetch;
+    all.server.fault_injection = !how.kill.empty();
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
     auto started =
@@ -147,6 +149,8 @@ private:
     void disturb() {
         if (how_.preempt && tokens_ % 17 == 5)
             runtime_->preempt(8);
+        if (!how_.kill.empty() && (tokens_ == 13 || tokens_ == 101))
+            CHECK(runtime_->inject_fault(how_.kill));
         if (how_.resize && (tokens_ == 9 || tokens_ == 77))
             resize(slots_all / 4);
         if (how_.resize && tokens_ == 40)
@@ -222,7 +226,14 @@ private:
             CHECK(counters->experts.bypass);
         if (how.share < 1.0 && how.slots == 0 && !how.resize)
             CHECK(counters->experts.evictions > 0);
-        CHECK((counters->batch.preemptions > 0) == how.preempt);
+        // A lost stream makes the batcher recompute what runs.
+        if (how.preempt || how.kill != "execution_stream")
+            CHECK((counters->batch.preemptions > 0) == how.preempt);
+        if (!how.kill.empty()) {
+            const auto restarts = counters->restarts.find(how.kill);
+            REQUIRE(restarts != counters->restarts.end());
+            CHECK(restarts->second == 2);
+        }
         const auto& speculation = counters->batch.speculation;
         if (how.speculation == "off")
             CHECK(speculation.drafted == 0);
@@ -244,6 +255,9 @@ private:
         if (!experts.prediction)
             return;
         const auto& control = experts.prediction->of(route_source::control);
+        // A predictor begins to count anew when it is started again.
+        if (control.rows == 0 && how.kill == "route_predictor")
+            return;
         CHECK(control.rows > 0);
         CHECK(control.recall_at(static_cast<std::size_t>(experts.prediction->top_k)) == 1.0);
     }
@@ -290,6 +304,13 @@ std::vector<variation> single_factors() {
             how.prefetch = "always";
             how.slots = slots;
         });
+    for (const char* const part : {"execution_stream", "expert_cache"})
+        add([&](variation& how) { how.kill = part; });
+    add([](variation& how) {
+        how.kill = "route_predictor";
+        how.prefetch = "always";
+        how.share = 0.5;
+    });
     return all;
 }
 
@@ -310,6 +331,9 @@ variation combination(std::mt19937& random) {
     how.tcp = coin();
     how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
     how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
+    how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
+    if (how.kill == "route_predictor" && how.prefetch == "off")
+        how.kill.clear(); // nobody predicts
     return how;
 }
 

@@ -6,6 +6,7 @@
 #include "core/batch/generation_input.hpp"
 #include "core/batch/generation_request.hpp"
 #include "core/batch/step_plan.hpp"
+#include "core/speculate/draft_verifier.hpp"
 
 #include <caf/all.hpp>
 
@@ -33,6 +34,8 @@ using admitted_request_ptr = std::shared_ptr<admitted_request>;
 using output_batch_ptr = std::shared_ptr<const output_batch>;
 using step_plan_ptr = std::shared_ptr<const step_plan>;
 using step_result_ptr = std::shared_ptr<const step_result>;
+using follow_orders_ptr = std::shared_ptr<const std::vector<follow_order>>;
+using step_verdict_ptr = std::shared_ptr<const step_verdict>;
 using generation_input_ptr = std::shared_ptr<const generation_input>;
 using runtime_statistics_ptr = std::shared_ptr<const runtime_statistics>;
 using expert_statistics_ptr = std::shared_ptr<const expert_store_statistics>;
@@ -49,6 +52,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_TYPE_ID(moira, (moira::admitted_request_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::step_plan_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::step_result_ptr))
+    CAF_ADD_TYPE_ID(moira, (moira::follow_orders_ptr))
+    CAF_ADD_TYPE_ID(moira, (moira::step_verdict_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::output_batch_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::runtime_statistics_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::expert_statistics_ptr))
@@ -60,6 +65,10 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, admit_atom, "admit")
     CAF_ADD_ATOM(moira, moira, run_step_atom, "runstep")
     CAF_ADD_ATOM(moira, moira, advance_atom, "advance")
+    CAF_ADD_ATOM(moira, moira, follow_atom, "follow")
+    CAF_ADD_ATOM(moira, moira, judge_atom, "judge")
+    CAF_ADD_ATOM(moira, moira, verdict_atom, "verdict")
+    CAF_ADD_ATOM(moira, moira, verifier_atom, "verifier")
     CAF_ADD_ATOM(moira, moira, stats_atom, "stats")
     CAF_ADD_ATOM(moira, moira, drain_atom, "drain")
     CAF_ADD_ATOM(moira, moira, ready_atom, "ready")
@@ -80,6 +89,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::generation_input_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::admitted_request_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::step_plan_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::step_result_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::follow_orders_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::step_verdict_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::output_batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::runtime_statistics_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::expert_statistics_ptr)

@@ -8,6 +8,7 @@
 #include "actors/intake.hpp"
 #include "actors/restart_policy.hpp"
 #include "actors/route_predictor.hpp"
+#include "actors/speculative_verifier.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -36,6 +37,7 @@ public:
         self->set_down_handler([this](const caf::down_msg& gone) { part_ended(gone); });
         self->set_exit_handler([this](const caf::exit_msg& message) { end_all(message.reason); });
         start_predictor();
+        start_verifier();
         start_stream();
         start_front();
         start_cache();
@@ -105,6 +107,8 @@ public:
             end_now(cache_, caf::exit_reason::kill);
         else if (part == "route_predictor" && predictor_)
             end_now(predictor_, caf::exit_reason::kill);
+        else if (part == "speculative_verifier" && verifier_)
+            end_now(verifier_, caf::exit_reason::kill);
         else if (part == "supervisor")
             end_now(supervisor_actor{self_}, caf::exit_reason::unhandled_exception);  // kill would spare the parts
         else
@@ -138,9 +142,22 @@ private:
         }
     }
 
+    /// Only where anything is drafted.
+    void start_verifier() {
+        const auto& wanted = options_.batch.speculation;
+        if (wanted.source == draft_source::none || wanted.draft_max < 1)
+            return;
+        draft_verifier::options limits;
+        limits.texts_max = static_cast<std::size_t>(options_.batch.sequences_max);
+        limits.tokens_max = static_cast<std::size_t>(options_.batch.context_max);
+        limits.proposal_max = static_cast<std::size_t>(wanted.draft_max) + draft_verifier::late_tokens;
+        verifier_ = spawn_speculative_verifier(self_->system(), limits);
+        self_->monitor(verifier_);
+    }
+
     void start_stream() {
         const auto run = [model = options_.model](const step_plan& plan) { return model->run_step(plan); };
-        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {predictor_, options_.model->routes()});
+        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {{predictor_, options_.model->routes()}, verifier_});
         self_->monitor(stream_);
     }
 
@@ -151,6 +168,7 @@ private:
         batcher.identity = options_.identity;
         batcher.model = options_.model;
         batcher.restarts = restarts_;
+        batcher.verifier = verifier_;
         batcher.step_timeout = options_.step_timeout;
         batcher.token_bytes = [text = options_.rules->text](token_id id) {
             return text ? text->token_bytes(id) : std::string_view{};
@@ -198,6 +216,8 @@ private:
             restart("batcher", gone.reason, [this] { restart_front(); });
         else if (is(predictor_))
             restart("route_predictor", gone.reason, [this] { restart_predictor(); });
+        else if (is(verifier_))
+            restart("speculative_verifier", gone.reason, [this] { restart_verifier(); });
         else if (is(cache_))
             restart("expert_cache", gone.reason, [this] { start_cache(); });
         else if (const auto gateway = std::find_if(gateways_.begin(), gateways_.end(),
@@ -226,6 +246,12 @@ private:
     void restart_predictor() {
         start_predictor();
         self_->send(stream_, observe_atom{}, predictor_);
+    }
+
+    void restart_verifier() {
+        start_verifier();
+        self_->send(stream_, verifier_atom{}, verifier_);
+        self_->send(batcher_, verifier_atom{}, verifier_);
     }
 
     void restart_front() {
@@ -257,6 +283,8 @@ private:
         end_now(cache_, caf::exit_reason::user_shutdown);
         if (predictor_)
             end_now(predictor_, caf::exit_reason::user_shutdown);
+        if (verifier_)
+            end_now(verifier_, caf::exit_reason::user_shutdown);
         end_now(stream_, caf::exit_reason::user_shutdown);
         self_->quit(reason);
     }
@@ -293,6 +321,7 @@ private:
     intake_actor intake_;
     expert_cache_actor cache_;
     route_predictor_actor predictor_;
+    speculative_verifier_actor verifier_;
     std::vector<gateway_part> gateways_;
     std::vector<supervised_sink_actor> sinks_;
 };

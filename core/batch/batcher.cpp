@@ -51,6 +51,7 @@ struct batcher::impl {
     std::uint64_t number = 0;       ///< of the newest step
     std::int32_t rows_decoding = 0; ///< of the newest step, drafts included; 0: it has prompt rows too
     batch_statistics counts;
+    std::vector<follow_order> orders;
 
     impl(const batch_options& options, token_bytes_function bytes)
         : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv), drafts(limits.speculation) {}
@@ -67,9 +68,13 @@ struct batcher::impl {
 
     void drop_pages(sequence& leaving);
     void preempt_newest();
-    void settle(flying_chunk& chunk, const step_result& outcome, time_point now, std::vector<sequence_output>& out);
+    void settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict, time_point now,
+                std::vector<sequence_output>& out);
     void take_offer(sequence& owner, const step_result& outcome) const;
-    sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now);
+    sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
+                                  time_point now);
+    void follow(sequence& owner);
+    void forget(sequence& owner);
     result<std::vector<sampled_token>> find_samples(const flying_chunk& chunk, const step_result& outcome) const;
     void end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
     void end_expired(time_point now, std::vector<sequence_output>& out);
@@ -186,6 +191,8 @@ bool batcher::impl::join_next(std::int32_t budget, std::vector<std::int32_t>& ro
         counts.prompt_tokens += next.request().prompt.size();
         counts.cached_tokens += static_cast<std::uint64_t>(computed);
     }
+    if (drafts.on())
+        next.drafting.source = limits.speculation.source;
     next.pages = std::move(taken);
     rows.push_back(static_cast<std::int32_t>(count));
     running.push_back(std::move(waiting.front()));
@@ -206,13 +213,16 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
     auto drafted = drafts.plan(running, rows, left, pages);
     std::vector<step_chunk> chunks;
     std::size_t drafted_rows = 0;
-    bool decoding = true;
+    bool decoding = true, to_verify = false;
     for (std::size_t i = 0; i < running.size(); ++i)
         if (rows[i] > 0) {
             step_chunk& chunk = chunks.emplace_back(step_chunk{running[i].get(), rows[i], {}, {}});
             chunk.offer_max = drafts.offer_max(*running[i], rows[i], drafted[i].size(), left, pages);
             flying.push_back({running[i].get(), rows[i], chunk.samples(), std::move(drafted[i]), {}});
             drafted_rows += flying.back().draft.size();
+            if (flying.back().samples)
+                follow(*running[i]);
+            to_verify = to_verify || running[i]->drafting.followed || !flying.back().draft.empty();
             decoding = decoding && rows[i] == 1;
         }
     if (chunks.empty())
@@ -221,7 +231,8 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
         chunks[i].draft = flying[i].draft;
     std::stable_partition(chunks.begin(), chunks.end(),
                           [](const step_chunk& chunk) { return chunk.owner->uncomputed() == 1; });
-    auto plan = std::make_shared<const step_plan>(build_step(++number, chunks, pages.page_tokens()));
+    auto plan = std::make_shared<step_plan>(build_step(++number, chunks, pages.page_tokens()));
+    plan->to_verify = to_verify;
     in_flight = true;
     rows_decoding = decoding ? plan->rows() : 0;
     ++counts.steps;
@@ -243,6 +254,7 @@ std::shared_ptr<const step_plan> batcher::next_plan(time_point now) {
 // ---- leaving -------------------------------------------------------------------------------------------------------
 
 void batcher::impl::drop_pages(sequence& leaving) {
+    forget(leaving);
     for (flying_chunk& chunk : flying)
         if (chunk.owner == &leaving) {
             chunk.owner = nullptr;
@@ -353,9 +365,24 @@ void batcher::impl::take_offer(sequence& owner, const step_result& outcome) cons
         owner.drafting.offered.clear();
 }
 
+/// Texts are followed from the first sample on; the order goes out before the step that samples.
+void batcher::impl::follow(sequence& owner) {
+    if (owner.drafting.source != draft_source::ngram || owner.drafting.followed)
+        return;
+    owner.drafting.followed = true;
+    orders.push_back({owner.id(), {owner.tokens().begin(), owner.tokens().end()}});
+}
+
+void batcher::impl::forget(sequence& owner) {
+    if (std::exchange(owner.drafting.followed, false))
+        orders.push_back({owner.id(), {}});
+    owner.drafting.proposal = {};
+}
+
 /// Takes the token behind the sequence's last one, and one more for each drafted token that was right: each as if it
 /// were a step of its own, so that nothing of the sequence tells whether it was drafted.
-sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now) {
+sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const step_result& outcome,
+                                             const step_verdict* verdict, time_point now) {
     sequence& owner = *chunk.owner;
     sequence_output output;
     output.id = owner.id();
@@ -367,7 +394,10 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     std::vector<token_id> sampled;
     for (const sampled_token& each : *samples)
         sampled.push_back(each.token);
-    const std::size_t accepted = count_accepted(chunk.draft, sampled);
+    const draft_verdict* judged = verdict == nullptr ? nullptr : verdict->find(owner.id());
+    const std::size_t accepted = judged == nullptr || judged->accepted > chunk.draft.size()
+                                     ? count_accepted(chunk.draft, sampled)
+                                     : judged->accepted;
     if (!chunk.draft.empty()) {
         owner.drafting.accepted.note(chunk.draft.size(), accepted);
         owner.drafting.counts.add(chunk.draft.size(), accepted);
@@ -398,8 +428,8 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     return output;
 }
 
-void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time_point now,
-                           std::vector<sequence_output>& out) {
+void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
+                           time_point now, std::vector<sequence_output>& out) {
     if (chunk.owner == nullptr) {
         pages.release(chunk.orphaned);
         return;
@@ -412,7 +442,7 @@ void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time
     owner.advance(chunk.rows);
     pages.computed(owner.pages, owner.computed_tokens());
     if (chunk.samples)
-        out.push_back(apply_samples(chunk, outcome, now));
+        out.push_back(apply_samples(chunk, outcome, verdict, now));
 }
 
 void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& out) {
@@ -427,7 +457,8 @@ void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& ou
         end(*each, out.emplace_back(), finish_reason::error, deadline_error(), now);
 }
 
-std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now) {
+std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now,
+                                              const step_verdict* verdict) {
     impl& self = *impl_;
     std::vector<sequence_output> outputs;
     if (self.in_flight && outcome.number == self.number) {
@@ -437,10 +468,37 @@ std::vector<sequence_output> batcher::advance(const step_result& outcome, time_p
         self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
         for (flying_chunk& chunk : landed)
-            self.settle(chunk, outcome, now, outputs);
+            self.settle(chunk, outcome, verdict, now, outputs);
+        if (verdict != nullptr)
+            take_proposals(*verdict);
     }
     self.end_expired(now, outputs);
     return outputs;
+}
+
+// ---- the verifier --------------------------------------------------------------------------------------------------
+
+bool batcher::drafts_in_flight() const noexcept {
+    return std::any_of(impl_->flying.begin(), impl_->flying.end(),
+                       [](const flying_chunk& each) { return each.owner != nullptr && !each.draft.empty(); });
+}
+
+std::vector<follow_order> batcher::take_follow_orders() {
+    return std::exchange(impl_->orders, {});
+}
+
+void batcher::follow_again() {
+    impl_->orders.clear();
+    for (const sequence_pointer& each : impl_->running)
+        each->drafting.followed = false;
+}
+
+void batcher::take_proposals(const step_verdict& verdict) {
+    for (const sequence_pointer& each : impl_->running)
+        if (const auto* judged = verdict.find(each->id()); judged != nullptr && each->drafting.followed) {
+            each->drafting.followed = judged->followed;
+            each->drafting.proposal = judged->proposal;
+        }
 }
 
 // ---- the rest ------------------------------------------------------------------------------------------------------

@@ -16,21 +16,20 @@ std::size_t length_max_of(const sequence& owner, std::int32_t draft_max, const d
     return static_cast<std::size_t>(std::max<std::int64_t>(length, 0));
 }
 
-} // namespace
-
-std::vector<token_id> draft_planner::propose(sequence& owner, std::size_t length_max) const {
-    if (options_.source == draft_source::ngram) {
-        owner.drafting.index.extend(owner.tokens());
-        return owner.drafting.index.propose(owner.tokens(), length_max);
-    }
-    auto offered = owner.drafting.offered;
+std::vector<token_id> propose(const sequence& owner, std::size_t length_max) {
+    const auto& known = owner.drafting;
+    if (known.source == draft_source::ngram)
+        return known.proposal.behind_text(owner.tokens(), length_max);
+    auto offered = known.offered;
     offered.resize(std::min(offered.size(), length_max));
     return offered;
 }
 
+} // namespace
+
 std::optional<std::int32_t> draft_planner::offer_max(sequence& owner, std::int32_t rows, std::size_t drafted,
                                                      const room& left, kv_pages& pages) const {
-    if (!on() || options_.source != draft_source::model)
+    if (!on() || owner.drafting.source != draft_source::model)
         return std::nullopt;
     if (rows != owner.uncomputed())
         return 0;

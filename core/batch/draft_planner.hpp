@@ -14,9 +14,6 @@
 
 namespace moira {
 
-/// Where drafts come from. `model`: the stream offers them with a step's result (multi-token prediction).
-enum class draft_source { none, ngram, model };
-
 struct speculation_options {
     draft_source source = draft_source::none;
     std::int32_t draft_max = 4; ///< tokens of one draft
@@ -53,8 +50,6 @@ public:
     void note_draft(double cost) noexcept { control_.note_draft(cost); }
 
 private:
-    std::vector<token_id> propose(sequence& owner, std::size_t length_max) const;
-
     speculation_options options_;
     draft_control control_;
     std::int32_t rows_ = 0, tokens_ = 0; ///< of the step planned last, without drafts

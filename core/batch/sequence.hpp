@@ -4,7 +4,7 @@
 #include "core/batch/kv_pages.hpp"
 #include "core/speculate/acceptance.hpp"
 #include "core/speculate/draft_length.hpp"
-#include "core/speculate/ngram_index.hpp"
+#include "core/speculate/draft_verifier.hpp"
 #include "core/text/text_stream.hpp"
 
 #include <chrono>
@@ -16,6 +16,9 @@
 #include <vector>
 
 namespace moira {
+
+/// Where drafts come from. `model`: the stream offers them with a step's result (multi-token prediction).
+enum class draft_source { none, ngram, model };
 
 /// One request's life inside the batcher: its tokens, how many of them are in the KV cache, its text so far, its times.
 /// Knows nothing of other sequences. `pages` is filled and emptied by the batcher.
@@ -64,7 +67,9 @@ public:
 
     /// What speculation knows of this sequence; filled and read by the batcher.
     struct drafting_state {
-        ngram_index index;
+        draft_source source = draft_source::none;
+        bool followed = false;    ///< by the verifier, as far as is known here
+        draft_proposal proposal;  ///< the verifier's newest
         acceptance_estimate accepted;
         std::vector<token_id> offered; ///< by the model, to follow the tokens as they are now
         speculation_counts counts;

@@ -1,5 +1,6 @@
 #include "actors/api_keys.hpp"
 #include "actors/early_server.hpp"
+#include "config/settings_check.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
 #include "tools/moira/load_model.hpp"
@@ -59,6 +60,16 @@ result<serve_addresses> addresses_of(const serve_options& options, const loaded_
                                                     : std::string();
     if (wanted.http.empty() && wanted.tcp.empty())
         return fail(errc::invalid_config, "server.http and server.tcp are both empty; name an address, or use --http or --tcp");
+    // An address of the command line is held to the same rules as one of the settings: fault injection on loopback only.
+    auto checked = loaded;
+    checked.values.server.tcp = wanted.tcp;
+    checked.values.server.http = wanted.http;
+    if (!options.tcp.empty())
+        checked.origins["server.tcp"] = "--tcp";
+    if (!options.http.empty())
+        checked.origins["server.http"] = "--http";
+    if (auto fine = check_settings(checked); !fine)
+        return tl::unexpected(fine.error());
     return wanted;
 }
 

@@ -97,7 +97,9 @@ using supervised_sink_actor = sink_actor::extend<
 using gateway_actor = supervised_sink_actor::extend<
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
     caf::replies_to<listen_atom, std::string>::with<std::string>,
-    // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
+    // Serves with this one, which listens already.
+    caf::replies_to<listen_atom, early_server_ptr>::with<std::string>,
+    // Refuse new requests; answer when every connection has got what it waits for.
     caf::replies_to<drain_atom>::with<bool>>;
 
 /// Spawns the parts, watches them, and ends the runtime in order.
@@ -116,6 +118,8 @@ using supervisor_actor = caf::typed_actor<
     caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Open an HTTP gateway; the answer is the bound address.
     caf::replies_to<listen_atom, http_atom, std::string>::with<std::string>,
+    // Open a gateway around a server that listens already.
+    caf::replies_to<listen_atom, early_server_ptr>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;

@@ -211,6 +211,14 @@ result<std::string> local_runtime::listen_http(const std::string& address) {
     return impl_->listen(address, true);
 }
 
+result<void> local_runtime::listen(std::shared_ptr<early_server> early) {
+    caf::scoped_actor self{*impl_->system};
+    result<void> outcome = fail(errc::internal, "the runtime does not take the server that listens on " + early->address());
+    self->request(impl_->supervisor, answer_timeout, listen_atom{}, std::move(early))
+        .receive([&](const std::string&) { outcome = {}; }, [](const caf::error&) {});
+    return outcome;
+}
+
 bool local_runtime::drain(std::chrono::milliseconds patience) {
     caf::scoped_actor self{*impl_->system};
     bool done = false;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/early_server.hpp"
 #include "actors/output_event.hpp"
 #include "actors/runtime_parts.hpp"
 #include "actors/runtime_statistics.hpp"
@@ -51,6 +52,9 @@ public:
 
     /// The same for HTTP.
     result<std::string> listen_http(const std::string& address);
+
+    /// Serves with this one from now on, which listened while the model was loaded.
+    result<void> listen(std::shared_ptr<early_server> early);
 
     /// Takes nothing new, waits for what runs. False when that took longer than `patience`.
     bool drain(std::chrono::milliseconds patience);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/early_server.hpp"
 #include "actors/output_event.hpp"
 #include "actors/runtime_statistics.hpp"
 #include "actors/text_question.hpp"
@@ -40,6 +41,7 @@ using generation_input_ptr = std::shared_ptr<const generation_input>;
 using runtime_statistics_ptr = std::shared_ptr<const runtime_statistics>;
 using expert_statistics_ptr = std::shared_ptr<const expert_store_statistics>;
 using text_question_ptr = std::shared_ptr<const text_question>;
+using early_server_ptr = std::shared_ptr<early_server>; // one holder at a time
 using text_answer_ptr = std::shared_ptr<const result<text_answer>>;
 
 }  // namespace moira
@@ -59,6 +61,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_TYPE_ID(moira, (moira::expert_statistics_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::text_question_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::text_answer_ptr))
+    CAF_ADD_TYPE_ID(moira, (moira::early_server_ptr))
 
     CAF_ADD_ATOM(moira, moira, submit_atom, "submit")
     CAF_ADD_ATOM(moira, moira, cancel_atom, "cancel")
@@ -96,3 +99,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::runtime_statistics_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::expert_statistics_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::text_question_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::text_answer_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(moira::early_server_ptr)

@@ -46,10 +46,12 @@ public:
 
     // ---- orders ----
 
-    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const std::string& address) {
+    /// `where`: an address, or a server that has one.
+    template <class Where>
+    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const Where& where) {
         auto promise = self_->make_response_promise<std::string>();
         auto gateway = start_gateway(kind);
-        self_->request(gateway, caf::infinite, listen_atom{}, address)
+        self_->request(gateway, caf::infinite, listen_atom{}, where)
             .then(
                 [this, promise, gateway, &kind](const std::string& bound) mutable {
                     gateways_.push_back({gateway, &kind, bound});
@@ -70,7 +72,21 @@ public:
     /// Gateways first, so that their clients' last answers go out; then intake, which asks the batcher.
     caf::typed_response_promise<bool> drain() {
         auto promise = self_->make_response_promise<bool>();
-        drain_next_gateway(0, promise);
+        if (gateways_.empty()) {
+            promise.delegate(intake_, drain_atom{});
+            return promise;
+        }
+        // All at once: none takes new requests while another one's end. Each bounds its own draining; the margin covers
+        // its last writes.
+        const auto patience = options_.tcp.drain_timeout + std::chrono::seconds(5);
+        const auto left = std::make_shared<std::size_t>(gateways_.size());
+        const auto one_ended = [this, left, promise] {
+            if (--*left == 0)
+                caf::typed_response_promise<bool>(promise).delegate(intake_, drain_atom{});
+        };
+        for (const auto& gateway : gateways_)
+            self_->request(gateway.actor, patience, drain_atom{})
+                .then([one_ended](bool) { one_ended(); }, [one_ended](const caf::error&) { one_ended(); });
         return promise;
     }
 
@@ -291,18 +307,6 @@ private:
 
     // ---- the rest ----
 
-    void drain_next_gateway(std::size_t index, caf::typed_response_promise<bool> promise) {
-        if (index >= gateways_.size()) {
-            promise.delegate(intake_, drain_atom{});
-            return;
-        }
-        // The gateway bounds its own draining; the margin covers its last writes.
-        const auto patience = options_.tcp.drain_timeout + std::chrono::seconds(5);
-        self_->request(gateways_[index].actor, patience, drain_atom{})
-            .then([this, index, promise](bool) { drain_next_gateway(index + 1, promise); },
-                  [this, index, promise](const caf::error&) { drain_next_gateway(index + 1, promise); });
-    }
-
     void watch_later() {
         constexpr auto interval = std::chrono::seconds(1);  // a hang is told of with this precision
         self_->delayed_send(self_, interval, watch_atom{});
@@ -336,6 +340,9 @@ supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const
         [self](resize_atom, std::uint64_t budget_bytes) { return self->state.resize(budget_bytes); },
         [self](listen_atom, const std::string& address) { return self->state.listen(tcp_kind, address); },
         [self](listen_atom, http_atom, const std::string& address) { return self->state.listen(http_kind, address); },
+        [self](listen_atom, const early_server_ptr& early) {
+            return self->state.listen(early->protocol() == gateway_protocol::http ? http_kind : tcp_kind, early);
+        },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };

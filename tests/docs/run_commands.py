@@ -11,6 +11,7 @@ A block of commands has a comment in the line before it:
     <!-- test: run, exit 2 -->   must end with 2
     <!-- test: serve -->         a server; it runs beside the blocks after it and must end with 0 on SIGTERM
     <!-- test: client -->        talks to that server
+    <!-- test: openai -->        is run by tests/end_to_end/openai_client_test.py, which has that package
     <!-- test: skip, WHY -->     is only shown
     <!-- test: prints -->        the text block is what the block of commands before it printed: a number stands for any
                                  number, cpu_NAME for any CPU plugin, `...` for any text
@@ -32,7 +33,7 @@ PROGRAM_SHOWN = "build/release/bin/moira"
 ADDRESS_SHOWN = re.compile(r"127\.0\.0\.1[ :](?:7420|8080)")
 HTTP_SHOWN = "--http 127.0.0.1:8080"
 COMMAND_SECONDS_MAX = 300
-MARK = re.compile(r"^<!-- test: (run|serve|client|skip|prints)(?:, (.+))? -->$")
+MARK = re.compile(r"^<!-- test: (run|serve|client|openai|skip|prints)(?:, (.+))? -->$")
 
 # Enough of nc for a client block where nc is not installed: sends standard input, prints what comes back until the peer
 # has been still for a second.
@@ -181,6 +182,8 @@ class Runner:
                 printed = self.serve(block)
             elif block.mark in ("run", "client"):
                 printed = self.run(block)
+            elif block.mark == "openai":
+                printed = None
         self.stop()
 
 

@@ -1,10 +1,11 @@
 """Kills parts of the runtime under the load of 32 clients: speed may suffer, requests only where the design says so."""
 
+import subprocess
 import threading
 import time
 import unittest
 
-from server_process import ServerProcess
+from server_process import ANSWER_S, ServerProcess, executable
 
 CLIENTS = 32
 REQUESTS = 6
@@ -150,6 +151,13 @@ class Kills(unittest.TestCase):
                     client.receive()
                     time.sleep(0.2)
             self.assertEqual(server.wait(), 1)
+
+    def test_faults_are_for_loopback_only_however_the_address_is_named(self):
+        for arguments in (("--tcp", "0.0.0.0:0"), ("--http", "0.0.0.0:0"), ("--http", "[::]:0")):
+            done = subprocess.run([executable(), "serve", *arguments, "--set", "server.fault_injection=true"],
+                                  capture_output=True, stdin=subprocess.DEVNULL, timeout=ANSWER_S)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(done.stdout, b"")
 
     def test_faults_are_refused_without_the_setting(self):
         with ServerProcess() as server, server.client() as client:

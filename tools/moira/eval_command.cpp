@@ -109,6 +109,8 @@ void add_eval_command(command_line& line) {
     golden.add_option("DIR", options->folder, "a checkpoint with its golden.safetensors")->required();
     golden.add_option("--tolerance", options->tolerance, "largest error of a logit in rows with the same experts")->type_name("X");
     add_eval_perplexity_command(line, group);
+    add_eval_divergence_command(line, group);
+    add_eval_tasks_command(line, group);
 }
 
 }  // namespace moira

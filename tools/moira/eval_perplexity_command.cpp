@@ -47,13 +47,15 @@ std::string perplexity_text(const text_likelihood& found, std::size_t windows, c
     return text;
 }
 
-result<exit_code> run_perplexity(const eval_text_options& options, command_context& context) {
-    const auto text = read_scored_text(options, context);
+result<exit_code> run_perplexity(eval_text_options options, command_context& context) {
+    auto text = read_scored_text(options, context);
     if (!text)
         return tl::unexpected(text.error());
     auto room = load_model(options.model, context);
     if (!room)
         return tl::unexpected(room.error());
+    if (auto cut = cut_into_windows(*text, options, room->model->limits().context_max); !cut)
+        return tl::unexpected(cut.error());
     const auto progress = [&text, interrupted = watch_interrupt()](const text_likelihood& so_far) {
         char line[128];
         std::snprintf(line, sizeof line, "window %zu of %zu, perplexity so far %.4f", so_far.windows,

@@ -37,20 +37,19 @@ void add_eval_text_options(CLI::App& command, eval_text_options& options) {
     constexpr int tokens_max = 1 << 20; // more than any context that is served
     add_model_option(command, options.model);
     command.add_option("--text", options.file, "the text, UTF-8; - for standard input")->required()->type_name("FILE");
-    command.add_option("--window", options.window, "tokens that the model sees at once, at most its context")
+    command.add_option("--window", options.window, "tokens that the model sees at once; default: 512, or its context if that is less")
         ->check(CLI::Range(2, tokens_max))
-        ->type_name("TOKENS")
-        ->capture_default_str();
-    command.add_option("--stride", options.stride, "tokens from one window to the next, at most the window")
+        ->type_name("TOKENS");
+    command.add_option("--stride", options.stride, "tokens from one window to the next, at most the window; default: the window")
         ->check(CLI::Range(1, tokens_max))
-        ->type_name("TOKENS")
-        ->capture_default_str();
+        ->type_name("TOKENS");
 }
 
 result<scored_text> read_scored_text(const eval_text_options& options, const command_context& context) {
-    // Before the text is read: these are wrong for every text.
-    if (const auto possible = cut_windows(2, options.window, options.stride); !possible)
-        return tl::unexpected(possible.error());
+    // Before anything is loaded: this is wrong for every text and model.
+    if (options.window > 0 && options.stride > options.window)
+        return fail(errc::invalid_argument, "--stride " + std::to_string(options.stride) + " is more than --window " +
+                                                std::to_string(options.window) + ": tokens between would be left out");
     const auto model = find_model(options.model, places_of_models(context.settings.values));
     if (!model)
         return tl::unexpected(model.error());
@@ -63,11 +62,24 @@ result<scored_text> read_scored_text(const eval_text_options& options, const com
     auto made = encode_text(*words, *text);
     if (!made)
         return fail(made.error().code, options.file + ": " + made.error().message);
-    auto windows = cut_windows(made->ids.size(), options.window, options.stride);
-    if (!windows)
-        return fail(windows.error().code, options.file + ": " + windows.error().message);
-    made->windows = std::move(*windows);
+    if (const auto possible = cut_windows(made->ids.size(), eval_window_default, 1); !possible)
+        return fail(possible.error().code, options.file + ": " + possible.error().message);
     return made;
+}
+
+result<void> cut_into_windows(scored_text& text, eval_text_options& options, std::int32_t context_max) {
+    if (options.window > context_max)
+        return fail(errc::prompt_too_long, "--window " + std::to_string(options.window) + " is more than the context of " +
+                                               std::to_string(context_max));
+    if (options.window == 0)
+        options.window = std::min(eval_window_default, context_max);
+    if (options.stride == 0)
+        options.stride = options.window;
+    auto windows = cut_windows(text.ids.size(), options.window, options.stride);
+    if (!windows)
+        return tl::unexpected(windows.error());
+    text.windows = std::move(*windows);
+    return {};
 }
 
 void show_eval_progress(const std::string& what) {

@@ -28,6 +28,9 @@ void add_completion_command(command_line& line);
 
 // Commands below another one.
 void add_bench_serve_command(command_line& line, CLI::App& bench);
+void add_eval_divergence_command(command_line& line, CLI::App& eval);
+void add_eval_perplexity_command(command_line& line, CLI::App& eval);
+void add_eval_tasks_command(command_line& line, CLI::App& eval);
 
 /// Every command, in the order in which `moira --help` shows them. A new command is a line here and a file.
 struct command_entry {

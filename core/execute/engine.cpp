@@ -344,6 +344,7 @@ expert_store_statistics engine::expert_statistics() const {
     return shown;
 }
 
+void engine::watch_launches(launch_watch* watch) noexcept { impl_->queue->watch(watch); }
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }

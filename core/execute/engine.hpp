@@ -55,6 +55,9 @@ public:
     /// unsupported (engine_options::mtp was not set), invalid_argument (more tokens than rows), those of a step.
     result<void> run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens, forward_observer& observer);
 
+    /// Every op of the next steps is watched, one by one; null: none. Not while a step runs.
+    void watch_launches(launch_watch* watch) noexcept;
+
     bool has_mtp() const noexcept;  ///< the multi-token-prediction module is loaded
     const model_shape& shape() const noexcept;
     const checkpoint& model() const noexcept;

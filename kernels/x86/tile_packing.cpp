@@ -27,10 +27,16 @@ uint32_t source_element_bytes(uint32_t weight_type) {
 }
 
 // Place of an element within its tile.
-uint64_t element_offset(uint32_t weight_type, uint32_t column, uint32_t k) {
-    if (weight_type == MOIRA_TYPE_BF16)
+uint64_t element_offset(const moira_quantization& quantization, uint32_t column, uint32_t k) {
+    switch (quantization.weight_type) {
+    case MOIRA_TYPE_BF16:
         return (uint64_t{k} / 2 * tile_columns + column) * 4 + k % 2 * 2;
-    return (uint64_t{k} * tile_columns + column) * (weight_type == MOIRA_TYPE_F8_E4M3 ? 1 : 4);
+    case MOIRA_TYPE_F8_E4M3:
+        return f8_pairs_before(k, quantization.block_k) * tile_columns * 2 + f8_pair_offset(column) +
+               k % quantization.block_k % 2;
+    default:
+        return (uint64_t{k} * tile_columns + column) * 4;
+    }
 }
 
 void pack_element(uint32_t weight_type, const char* source, char* target) {
@@ -56,12 +62,18 @@ void unpack_element(uint32_t weight_type, const char* source, char* target) {
 }
 
 // BF16 rows that lie as in the checkpoint: whole pairs at a time.
-void pack_bf16_pairs(const char* row, uint32_t column, uint32_t begin, uint32_t end, char* tile) {
+void pack_bf16_pairs(const moira_quantization& quantization, const char* row, uint32_t column, uint32_t begin,
+                     uint32_t end, char* tile) {
     uint32_t k = begin;
     for (; k + 2 <= end; k += 2)
-        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 4);
+        std::memcpy(tile + element_offset(quantization, column, k), row + uint64_t{k} * 2, 4);
     if (k < end)
-        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 2);
+        std::memcpy(tile + element_offset(quantization, column, k), row + uint64_t{k} * 2, 2);
+}
+
+// Whether some pair of K lacks its second.
+bool has_empty_seconds(const moira_quantization& quantization, uint32_t k) {
+    return k % 2 == 1 || (quantization.weight_type == MOIRA_TYPE_F8_E4M3 && quantization.block_k % 2 == 1);
 }
 
 uint64_t scale_count(const moira_quantization& quantization, uint32_t n, uint32_t k) {
@@ -72,7 +84,7 @@ uint64_t scale_count(const moira_quantization& quantization, uint32_t n, uint32_
 }
 
 uint64_t tiles_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
-    return tile_count(n) * tile_bytes(quantization.weight_type, k);
+    return tile_count(n) * tile_bytes(quantization, k);
 }
 
 uint64_t matrix_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
@@ -83,18 +95,18 @@ void pack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t k,
                  uint64_t row_stride, uint64_t column_stride, const void* scales, void* packed) {
     const uint32_t type = quantization.weight_type;
     const uint32_t element = source_element_bytes(type);
-    const uint64_t bytes = tile_bytes(type, k);
+    const uint64_t bytes = tile_bytes(quantization, k);
     for (uint64_t t = 0; t < tile_count(n); ++t) {
         char* tile = static_cast<char*>(packed) + t * bytes;
         const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
-        if (columns < tile_columns || k % 2 == 1)
+        if (columns < tile_columns || has_empty_seconds(quantization, k))
             std::memset(tile, 0, bytes);
         for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
             const char* row = static_cast<const char*>(weight) + (t * tile_columns + column) * row_stride * element;
             if (type == MOIRA_TYPE_BF16 && column_stride == 1)
-                return pack_bf16_pairs(row, column, begin, end, tile);
+                return pack_bf16_pairs(quantization, row, column, begin, end, tile);
             for (uint32_t i = begin; i < end; ++i)
-                pack_element(type, row + i * column_stride * element, tile + element_offset(type, column, i));
+                pack_element(type, row + i * column_stride * element, tile + element_offset(quantization, column, i));
         });
     }
     char* tail = static_cast<char*>(packed) + tiles_bytes(quantization, n, k);
@@ -109,14 +121,14 @@ void unpack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t 
                    uint64_t row_stride, uint64_t column_stride) {
     const uint32_t type = quantization.weight_type;
     const uint32_t element = source_element_bytes(type);
-    const uint64_t bytes = tile_bytes(type, k);
+    const uint64_t bytes = tile_bytes(quantization, k);
     for (uint64_t t = 0; t < tile_count(n); ++t) {
         const char* tile = static_cast<const char*>(packed) + t * bytes;
         const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
         for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
             char* row = static_cast<char*>(weight) + (t * tile_columns + column) * row_stride * element;
             for (uint32_t i = begin; i < end; ++i)
-                unpack_element(type, tile + element_offset(type, column, i), row + i * column_stride * element);
+                unpack_element(type, tile + element_offset(quantization, column, i), row + i * column_stride * element);
         });
     }
 }

@@ -43,6 +43,10 @@ ordered_json recall_json(const expert_store_statistics& experts) {
     return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
 }
 
+ordered_json demand_json(const expert_demand& demand) {
+    return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
+}
+
 ordered_json precision_json(const expert_store_statistics& experts) {
     if (experts.hints.absent == 0)
         return nullptr;
@@ -60,6 +64,8 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"hit_rate", acquired == 0 ? 0.0 : static_cast<double>(experts.hits) / static_cast<double>(acquired)},
         {"demand_loads", experts.demand_loads},
         {"demand_bytes", experts.demand_bytes},
+        {"drafted", demand_json(experts.drafted)},
+        {"mtp", demand_json(experts.module)},
         {"prefetch_loads", experts.prefetch_loads},
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
@@ -142,6 +148,8 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
     value["experts"] = experts_json(statistics.experts);
     value["speculation"] = speculation_json(statistics.identity, batch.speculation);
+    value["speculation"]["dropped"] = batch.dropped_drafts;
+    value["speculation"]["draft_failures"] = batch.draft_failures;
     value["plugins"] = statistics.identity.plugins;
     value["lossy"] = statistics.identity.lossy;
     return value;

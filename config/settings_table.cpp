@@ -24,7 +24,7 @@ constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
 constexpr std::string_view prune_modes[] = {"off", "gate_mass"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
-constexpr std::string_view speculation_honoured[] = {"off", "ngram", "mtp"};
+constexpr std::string_view speculation_honoured[] = {"off", "auto", "ngram", "mtp"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
 
 // Bounds that several keys share. Two million positions is beyond any published context window; 2^53 is where a

@@ -188,11 +188,10 @@ bool batcher::impl::join_next(std::int32_t budget, std::vector<std::int32_t>& ro
         return false;
     }
     if (next.start(computed, now)) {
+        next.drafting.source = drafts.source_of_new();
         counts.prompt_tokens += next.request().prompt.size();
         counts.cached_tokens += static_cast<std::uint64_t>(computed);
     }
-    if (drafts.on())
-        next.drafting.source = limits.speculation.source;
     next.pages = std::move(taken);
     rows.push_back(static_cast<std::int32_t>(count));
     running.push_back(std::move(waiting.front()));
@@ -403,6 +402,8 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
         owner.drafting.counts.add(chunk.draft.size(), accepted);
         counts.speculation.add(chunk.draft.size(), accepted);
     }
+    if (owner.drafting.source == draft_source::model && owner.drafting.offered.size() > chunk.draft.size())
+        counts.dropped_drafts += owner.drafting.offered.size() - chunk.draft.size();
     take_offer(owner, outcome);
     for (std::size_t i = 0; i <= accepted; ++i) {
         if (i > 0) {
@@ -463,12 +464,16 @@ std::vector<sequence_output> batcher::advance(const step_result& outcome, time_p
     std::vector<sequence_output> outputs;
     if (self.in_flight && outcome.number == self.number) {
         self.in_flight = false;
-        if (self.rows_decoding > 0 && !outcome.failure)
-            self.drafts.note_step(self.rows_decoding, outcome.compute_s);
         self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
         for (flying_chunk& chunk : landed)
             self.settle(chunk, outcome, verdict, now, outputs);
+        std::size_t tokens = 0;
+        for (const auto& each : outputs)
+            tokens += each.tokens.size();
+        if (self.rows_decoding > 0 && !outcome.failure)
+            self.drafts.note_step(self.rows_decoding, static_cast<double>(tokens), outcome.compute_s);
+        self.counts.draft_failures += outcome.drafting_failed;
         if (verdict != nullptr)
             take_proposals(*verdict);
     }

@@ -38,6 +38,8 @@ struct batch_statistics {
     std::uint64_t admitted = 0, finished = 0, cancelled = 0, failed = 0, preemptions = 0;
     std::uint64_t steps = 0, rows = 0, prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
     speculation_counts speculation; ///< rows counts accepted drafts and no others
+    std::uint64_t dropped_drafts = 0; ///< tokens that the model offered and no step verified: too unlikely, or no room
+    std::uint64_t draft_failures = 0; ///< steps whose offers were lost to an error of the drafting pass
 };
 
 /// Continuous batching as a plain state machine: requests in, step plans out, results in, text out. Decode rows come

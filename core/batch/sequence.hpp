@@ -5,6 +5,7 @@
 #include "core/speculate/acceptance.hpp"
 #include "core/speculate/draft_length.hpp"
 #include "core/speculate/draft_verifier.hpp"
+#include "core/speculate/source_choice.hpp"
 #include "core/text/text_stream.hpp"
 
 #include <chrono>
@@ -16,9 +17,6 @@
 #include <vector>
 
 namespace moira {
-
-/// Where drafts come from. `model`: the stream offers them with a step's result (multi-token prediction).
-enum class draft_source { none, ngram, model };
 
 /// One request's life inside the batcher: its tokens, how many of them are in the KV cache, its text so far, its times.
 /// Knows nothing of other sequences. `pages` is filled and emptied by the batcher.

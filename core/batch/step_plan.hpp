@@ -71,6 +71,7 @@ struct step_result {
     double compute_s = 0;  ///< inside the forward pass and sampling
     double stall_s = 0;    ///< of that: waiting for experts
     double draft_pass_s = 0;  ///< of one more token drafted by the model for all sequences that wanted it; 0: none was
+    bool drafting_failed = false;  ///< the model's drafting pass failed: nothing is offered
 };
 
 }  // namespace moira

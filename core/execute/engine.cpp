@@ -94,6 +94,8 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     source = std::move(*made_source);
     expert_store_options wanted;
     wanted.layers = shape.layers + mtp_modules(options);
+    if (options.mtp)
+        wanted.module_layer = shape.layers;
     wanted.experts = shape.moe.experts;
     wanted.top_k = shape.moe.top_k;
     wanted.moe_layers = shape.moe_layers() + mtp_modules(options);
@@ -259,6 +261,15 @@ result<void> engine::impl::offer_drafts(const step_plan& plan, step_result& outc
     }
 }
 
+/// Ascending, as samples are.
+static std::vector<std::int32_t> drafted_rows(const step_plan& plan) {
+    std::vector<std::int32_t> rows;
+    for (const auto& sample : plan.samples)
+        if (sample.follows_draft)
+            rows.push_back(sample.row);
+    return rows;
+}
+
 engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 engine::~engine() = default;
 
@@ -283,7 +294,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     };
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
-        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get()};
+        const auto drafted = drafted_rows(plan);
+        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
+                                drafted};
         if (impl_->probe)
             impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
@@ -295,8 +308,10 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         static_cast<void>(impl_->queue->synchronize());
     }
     // Drafts are a matter of speed: what prevents them ends no request.
-    if (done && impl_->weights.mtp && !plan.draft_requests.empty() && !impl_->offer_drafts(plan, outcome))
+    if (done && impl_->weights.mtp && !plan.draft_requests.empty() && !impl_->offer_drafts(plan, outcome)) {
         outcome.offered.clear();
+        outcome.drafting_failed = true;
+    }
     outcome.compute_s = seconds_since(begin);
     return outcome;
 }

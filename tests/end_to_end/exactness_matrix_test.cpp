@@ -291,7 +291,7 @@ std::vector<variation> single_factors() {
     add([](variation& how) { how.preempt = true; });
     add([](variation& how) { how.resize = true; });
     add([](variation& how) { how.tcp = true; });
-    for (const char* const mode : {"ngram", "mtp"})
+    for (const char* const mode : {"ngram", "mtp", "auto"})
         add([&](variation& how) { how.speculation = mode; });
     for (const char* const prefetch : {"auto", "always"})
         for (const double share : {1.0, 0.5, 0.25})
@@ -329,7 +329,7 @@ variation combination(std::mt19937& random) {
     how.preempt = coin();
     how.resize = coin();
     how.tcp = coin();
-    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
+    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp", "auto"});
     how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
     how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
     if (how.kill == "route_predictor" && how.prefetch == "off")

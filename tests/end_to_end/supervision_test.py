@@ -71,9 +71,9 @@ class Load:
 
 
 class Kills(unittest.TestCase):
-    def kill_under_load(self, part, times=3):
+    def kill_under_load(self, part, *settings, times=3):
         """The load's counts after `part` was killed `times` times, and the statistics."""
-        with ServerProcess("server.fault_injection=true") as server:
+        with ServerProcess("server.fault_injection=true", *settings) as server:
             with server.client() as client:
                 expected = client.ask(prompt=PROMPT, max_tokens=TOKENS, ignore_eos=True)["text"]
             with Load(server, expected) as load, server.client() as operator:
@@ -103,6 +103,24 @@ class Kills(unittest.TestCase):
         load, found = self.kill_under_load("expert_cache")
         self.assertEqual(load.restarted, 0)
         self.assertGreaterEqual(found["restarts"].get("expert_cache", 0), 1)
+
+    def test_losing_the_verifier_costs_no_request_and_no_token(self):
+        with ServerProcess() as server, server.client() as client:
+            expected = client.ask(prompt=PROMPT, max_tokens=TOKENS, ignore_eos=True)["text"]
+        for mode in ("ngram", "mtp", "auto"):
+            with self.subTest(mode=mode):
+                load, found = self.kill_under_load("speculative_verifier", f"speculation.mode={mode}")
+                self.assertEqual(load.expected, expected)
+                self.assertEqual(load.restarted, 0)
+                self.assertGreaterEqual(found["restarts"].get("speculative_verifier", 0), 1)
+                if mode != "auto":
+                    self.assertGreater(found["speculation"]["drafted"], 0)
+
+    def test_without_speculation_there_is_no_verifier_to_lose(self):
+        with ServerProcess("server.fault_injection=true") as server, server.client() as client:
+            client.send({"fault": {"kill": "speculative_verifier"}})
+            client.receive()
+            self.assertEqual(server.wait_until_idle()["restarts"], {})
 
     def test_losing_the_batcher_fails_what_runs_with_a_code(self):
         load, found = self.kill_under_load("batcher", times=1)

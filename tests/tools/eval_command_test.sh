@@ -153,22 +153,30 @@ done
 for _ in $(seq 60); do
     cat "$work/stories.txt"
 done >"$work/long.txt"
-for _ in $(seq 200); do
+for _ in $(seq 1000); do
     cat "$work/tasks.jsonl"
 done >"$work/many.jsonl"
-# interrupted ARGUMENTS...
+# interrupted LOADS ARGUMENTS...: Ctrl-C when the models, LOADS of them, have been loaded for a while.
 interrupted() {
-    local code=0
-    timeout --preserve-status -s INT 3 "$moira" eval "$@" --json >"$work/out" 2>"$work/err" </dev/null || code=$?
+    local loads="$1" code=0
+    shift
+    "$moira" eval "$@" --json >"$work/out" 2>"$work/err" </dev/null &
+    local started=$!
+    while kill -0 "$started" 2>/dev/null && [ "$(grep -c 'info: ' "$work/err")" -lt "$loads" ]; do
+        sleep 0.1
+    done
+    sleep 2
+    kill -INT "$started" 2>/dev/null || true
+    wait "$started" || code=$?
     if [ "$code" -ne 130 ]; then
         echo "moira eval $*, interrupted: exit code $code, expected 130"
         failures=$((failures + 1))
     fi
     holds out '"interrupted":true'
 }
-interrupted perplexity --text "$work/long.txt" --window 64 --stride 8
-interrupted divergence --text "$work/long.txt" --window 64 --stride 8 --against compute.threads=1
-interrupted tasks --tasks "$work/many.jsonl"
+interrupted 1 perplexity --text "$work/long.txt" --window 64 --stride 8
+interrupted 2 divergence --text "$work/long.txt" --window 64 --stride 8 --against compute.threads=1
+interrupted 1 tasks --tasks "$work/many.jsonl"
 
 if [ "$failures" -ne 0 ]; then
     echo "$failures failures"

@@ -1,6 +1,8 @@
 #include "core/evaluate/divergence.hpp"
+#include "core/evaluate/golden.hpp"
 #include "core/evaluate/perplexity.hpp"
 #include "core/evaluate/prompt_pass.hpp"
+#include "core/evaluate/token_likelihood.hpp"
 
 #include "tests/execute/test_engine.hpp"
 
@@ -78,6 +80,31 @@ TEST_CASE("the likelihood is that of one token after the other, whatever the win
                 CHECK(*found->bits_per_byte() ==
                       doctest::Approx(expected / std::log(2.0) / static_cast<double>(found->bytes)).epsilon(1e-12));
             }
+    }
+}
+
+TEST_CASE("the likelihood is what another implementation's logits say") {
+    for (const std::string model : {"deepseek_v3", "qwen3_moe"}) {
+        CAPTURE(model);
+        const auto record = read_golden(golden_folder(model));
+        REQUIRE_MESSAGE(record, record.error().message);
+        const auto width = static_cast<std::size_t>(record->vocabulary);
+        scored_text text;
+        text.ids = record->input_ids;
+        text.bytes.assign(text.ids.size(), 1);
+        text.windows = {{0, 1, text.ids.size()}};
+        double expected = 0;
+        for (std::size_t row = 0; row + 1 < text.ids.size(); ++row) {
+            const auto scored = logits_row::of(std::span(record->logits).subspan(row * width, width));
+            REQUIRE(scored);
+            expected += scored->nll(text.ids[row + 1]);
+        }
+        auto opened_model = opened(model, "cpu_reference", 64);
+        const auto found = measure_likelihood(*opened_model.model, text, {});
+        REQUIRE_MESSAGE(found, found.error().message);
+        // Logits agree to about 1e-4.
+        CHECK(found->nll_per_token() ==
+              doctest::Approx(expected / static_cast<double>(text.ids.size() - 1)).epsilon(1e-4));
     }
 }
 

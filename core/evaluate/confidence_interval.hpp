@@ -11,8 +11,8 @@ struct confidence_interval {
     double low = 0, high = 0;
 };
 
-/// The 95 % interval of a share of `correct` in `items` after Wilson, which unlike the normal approximation stays inside
-/// 0..1 and does not shrink to nothing at 0 or 1. Without items: 0..1.
+/// The 95 % interval of a share of `correct` in `items` after Wilson, which unlike the normal approximation stays
+/// inside 0..1 and does not shrink to nothing at 0 or 1. Without items: 0..1.
 confidence_interval wilson_interval(std::uint64_t correct, std::uint64_t items);
 
 /// Sums of several quantities over consecutive tokens, in at most `blocks_max` blocks: memory is bounded whatever the
@@ -23,8 +23,8 @@ public:
     static constexpr std::size_t quantities = 4;
     using values = std::array<double, quantities>;
 
-    /// 128 to 256 blocks of a long text: enough for the percentiles of a bootstrap, and blocks of 256 tokens from 32,768
-    /// tokens on. Texts of fewer tokens than blocks are drawn by single tokens.
+    /// 128 to 256 blocks of a long text: enough for the percentiles of a bootstrap, and blocks of 256 tokens from
+    /// 32,768 tokens on. Texts of fewer tokens than blocks are drawn by single tokens.
     static constexpr std::size_t blocks_max = 256;
 
     void add(const values& token);

@@ -102,13 +102,13 @@ result<void> compare_window(engine& reference, engine& tested, std::span<const t
     return {};
 }
 
-}  // namespace
+} // namespace
 
 result<text_divergence> measure_divergence(engine& reference, engine& tested, const scored_text& text,
                                            const evaluation_progress<text_divergence>& progress) {
     if (reference.shape().vocabulary != tested.shape().vocabulary)
-        return fail(errc::invalid_argument, "vocabularies of " + std::to_string(reference.shape().vocabulary) + " and " +
-                                                std::to_string(tested.shape().vocabulary) +
+        return fail(errc::invalid_argument, "vocabularies of " + std::to_string(reference.shape().vocabulary) +
+                                                " and " + std::to_string(tested.shape().vocabulary) +
                                                 " tokens cannot be compared: use the same model");
     text_divergence found;
     const std::span<const token_id> ids(text.ids);
@@ -126,4 +126,4 @@ result<text_divergence> measure_divergence(engine& reference, engine& tested, co
     return found;
 }
 
-}  // namespace moira
+} // namespace moira

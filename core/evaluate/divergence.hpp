@@ -14,13 +14,13 @@ struct text_divergence {
     enum quantity : std::size_t { kl, top1_agreement, nll, nll_delta };
 
     token_blocks sums;
-    std::size_t windows = 0;  ///< that are done
+    std::size_t windows = 0; ///< that are done
     bool interrupted = false;
 
-    double mean_kl() const noexcept { return sums.mean(kl); }  ///< of `tested` from `reference`, nats
-    double agreement() const noexcept { return sums.mean(top1_agreement); }  ///< share of equal likeliest tokens
+    double mean_kl() const noexcept { return sums.mean(kl); }               ///< of `tested` from `reference`, nats
+    double agreement() const noexcept { return sums.mean(top1_agreement); } ///< share of equal likeliest tokens
     double nll_tested() const noexcept { return sums.mean(nll); }
-    double delta() const noexcept { return sums.mean(nll_delta); }  ///< nll of `tested` less that of `reference`
+    double delta() const noexcept { return sums.mean(nll_delta); } ///< nll of `tested` less that of `reference`
 };
 
 /// Runs each window through both, a step at a time, so that only the reference's logits of one step are kept: at most
@@ -32,4 +32,4 @@ result<text_divergence> measure_divergence(engine& reference, engine& tested, co
 /// A step of 512 rows of a vocabulary of 128 thousand; rows do not depend on the size of a step.
 inline constexpr std::size_t divergence_kept_bytes_max = std::size_t{256} << 20;
 
-}  // namespace moira
+} // namespace moira

@@ -46,7 +46,8 @@ result<void> score_window(engine& model, std::span<const token_id> ids, std::siz
     for (std::int32_t first = 0; first < rows; first += model.limits().rows_max) {
         const auto count = std::min(model.limits().rows_max, rows - first);
         scorer.start(first);
-        if (auto done = run_prompt_rows(model, ids, first, count, static_cast<std::int32_t>(scored_first) - 1, scorer); !done)
+        if (auto done = run_prompt_rows(model, ids, first, count, static_cast<std::int32_t>(scored_first) - 1, scorer);
+            !done)
             return done;
         if (scorer.failure())
             return tl::unexpected(*scorer.failure());
@@ -54,9 +55,11 @@ result<void> score_window(engine& model, std::span<const token_id> ids, std::siz
     return {};
 }
 
-}  // namespace
+} // namespace
 
-double text_likelihood::perplexity() const noexcept { return std::exp(nll_per_token()); }
+double text_likelihood::perplexity() const noexcept {
+    return std::exp(nll_per_token());
+}
 
 std::optional<double> text_likelihood::bits_per_byte() const noexcept {
     if (bytes == 0)
@@ -84,4 +87,4 @@ result<text_likelihood> measure_likelihood(engine& model, const scored_text& tex
     return found;
 }
 
-}  // namespace moira
+} // namespace moira

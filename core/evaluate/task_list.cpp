@@ -54,7 +54,7 @@ result<evaluation_task> parse_task(std::string_view text, std::string_view name,
     return task;
 }
 
-}  // namespace
+} // namespace
 
 std::string_view trimmed_answer(std::string_view text) noexcept {
     const auto first = text.find_first_not_of(white_space);
@@ -110,4 +110,4 @@ double task_tally::tokens_per_answer() const noexcept {
     return all.items == 0 ? 0 : static_cast<double>(answer_tokens) / static_cast<double>(all.items);
 }
 
-}  // namespace moira
+} // namespace moira

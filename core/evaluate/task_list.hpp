@@ -15,14 +15,14 @@ inline constexpr std::size_t task_file_bytes_max = std::size_t{64} << 20;
 /// A prompt of about 250 thousand tokens, as the server's longest line.
 inline constexpr std::size_t task_line_bytes_max = std::size_t{1} << 20;
 inline constexpr std::size_t tasks_max = 100'000;
-inline constexpr std::size_t task_kinds_max = 256;  ///< each is a row of the report
+inline constexpr std::size_t task_kinds_max = 256; ///< each is a row of the report
 inline constexpr std::size_t task_kind_bytes_max = 64;
 
 /// A question with the one answer that counts as right.
 struct evaluation_task {
-    std::string kind;  ///< field "task"; empty: none
+    std::string kind; ///< field "task"; empty: none
     std::string prompt;
-    std::string answer;  ///< trimmed, not empty
+    std::string answer; ///< trimmed, not empty
     std::size_t line = 0;
 };
 
@@ -42,14 +42,14 @@ struct task_tally {
     };
 
     count all;
-    std::map<std::string, count> kinds;  ///< without tasks of no kind
+    std::map<std::string, count> kinds; ///< without tasks of no kind
     std::uint64_t answer_tokens = 0;
 
     /// `answer` as the model gave it.
     void add(const evaluation_task& task, std::string_view answer, std::int32_t tokens);
 
-    double accuracy() const noexcept;  ///< 0 without items
+    double accuracy() const noexcept; ///< 0 without items
     double tokens_per_answer() const noexcept;
 };
 
-}  // namespace moira
+} // namespace moira

@@ -9,7 +9,8 @@
 namespace moira {
 
 /// What turns a row of logits into probabilities: log p(i) = logits[i] - log_sum. Double, with the largest logit taken
-/// out first, so that nothing overflows. Errors: device_error (a logit that is NaN or +infinity, or none that is finite).
+/// out first, so that nothing overflows. Errors: device_error (a logit that is NaN or +infinity, or none that is
+/// finite).
 struct logits_row {
     std::span<const float> logits; ///< borrowed
     double log_sum = 0;            ///< log of the sum of exp(logit)

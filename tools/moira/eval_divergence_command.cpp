@@ -33,7 +33,8 @@ std::vector<std::string> words_of(const std::vector<std::string>& texts) {
 result<command_context> reference_context(const divergence_options& options, const command_context& context) {
     const auto assignments = words_of(options.against);
     if (assignments.empty())
-        return fail(errc::invalid_argument, "--against is empty: expected \"key=value\", more of them with blanks between");
+        return fail(errc::invalid_argument,
+                    "--against is empty: expected \"key=value\", more of them with blanks between");
     auto settings = load_settings(context.config_file, assignments);
     if (!settings)
         return fail(settings.error().code, "--against: " + settings.error().message);
@@ -77,10 +78,10 @@ std::string divergence_text(const text_divergence& found, std::size_t windows, c
     const auto delta = found.sums.bootstrap(text_divergence::nll_delta);
     char text[768];
     std::snprintf(text, sizeof text,
-                  "mean KL divergence  %.4g nats  (95 %%: %.4g to %.4g)\n"
-                  "same likeliest token %.3f %%  (95 %%: %.3f to %.3f)\n"
-                  "nats per token      %+.3g  (95 %%: %+.3g to %+.3g)\n"
-                  "perplexity          %.4f against %.4f: %+.4f %%\n"
+                  "mean KL divergence    %.4g nats  (95 %%: %.4g to %.4g)\n"
+                  "same likeliest token  %.3f %%  (95 %%: %.3f to %.3f)\n"
+                  "nats per token        %+.3g  (95 %%: %+.3g to %+.3g)\n"
+                  "perplexity            %.4f against %.4f: %+.4f %%\n"
                   "%llu tokens scored in %zu of %zu windows, %s against %s\n",
                   found.mean_kl(), kl.low, kl.high, 100 * found.agreement(), 100 * agreement.low, 100 * agreement.high,
                   found.delta(), delta.low, delta.high, std::exp(found.nll_tested()),
@@ -114,7 +115,8 @@ result<exit_code> run_divergence(divergence_options options, command_context& co
     const auto rooms = load_rooms(options.text.model, *reference, context);
     if (!rooms)
         return tl::unexpected(rooms.error());
-    const auto context_max = std::min(rooms->reference.model->limits().context_max, rooms->tested.model->limits().context_max);
+    const auto context_max =
+        std::min(rooms->reference.model->limits().context_max, rooms->tested.model->limits().context_max);
     if (auto cut = cut_into_windows(*text, options.text, context_max); !cut)
         return tl::unexpected(cut.error());
     const auto progress = [&text, interrupted = watch_interrupt()](const text_divergence& so_far) {
@@ -136,9 +138,12 @@ result<exit_code> run_divergence(divergence_options options, command_context& co
 }
 
 constexpr const char* footer_text =
-    "The model is loaded twice: with the settings in force (--config, --set), and once more with those of --config and\n"
-    "--against alone, which is the reference. mean_kl: the Kullback-Leibler divergence of the first from the reference,\n"
-    "sum p (log p - log q) with p of the reference, in nats, over the whole vocabulary. nll_delta: by how much a token\n"
+    "The model is loaded twice: with the settings in force (--config, --set), and once more with those of --config "
+    "and\n"
+    "--against alone, which is the reference. mean_kl: the Kullback-Leibler divergence of the first from the "
+    "reference,\n"
+    "sum p (log p - log q) with p of the reference, in nats, over the whole vocabulary. nll_delta: by how much a "
+    "token\n"
     "is less likely than under the reference, in nats; perplexity_ratio is its exponential. Text and windows as for\n"
     "`moira eval perplexity`. Intervals come from a bootstrap over stretches of the text.\n"
     "For example, what the fastest kernels cost against float32:  --against compute.plugin=cpu_reference\n"
@@ -151,7 +156,8 @@ void add_eval_divergence_command(command_line& line, CLI::App& eval) {
     CLI::App& command = line.add(eval, "divergence", "how far two settings part on the same text",
                                  [options](command_context& context) { return run_divergence(*options, context); });
     add_eval_text_options(command, options->text);
-    command.add_option("--against", options->against, "the reference's settings: \"key=value key=value\"; may be repeated")
+    command
+        .add_option("--against", options->against, "the reference's settings: \"key=value key=value\"; may be repeated")
         ->required()
         ->type_name("\"KEY=VALUE ...\"")
         ->allow_extra_args(false);

@@ -76,12 +76,14 @@ result<exit_code> run_perplexity(eval_text_options options, command_context& con
 }
 
 constexpr const char* footer_text =
-    "The text is tokenised as a prompt is (with the model's BOS, where it has one, once at the beginning) and cut into\n"
+    "The text is tokenised as a prompt is (with the model's BOS, where it has one, once at the beginning) and cut "
+    "into\n"
     "windows, each of which starts with an empty context. A token is scored once, from the tokens before it in its\n"
     "window; the first token of a window is not, unless a window before holds it. A smaller stride gives each scored\n"
     "token at least window - stride tokens to go by, and costs more.\n"
     "bits per byte: over the UTF-8 bytes of the scored tokens. The interval comes from a bootstrap over stretches of\n"
-    "the text, and so speaks of other texts of its kind. Ctrl-C: the windows that are complete are shown, exit code 130.";
+    "the text, and so speaks of other texts of its kind. Ctrl-C: the windows that are complete are shown, exit code "
+    "130.";
 
 } // namespace
 

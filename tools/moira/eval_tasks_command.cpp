@@ -44,7 +44,8 @@ struct answer_board {
         const std::lock_guard held(lock);
         --open;
         if (outcome.failure && !failure)
-            failure = error{outcome.failure->code, name + ":" + std::to_string(task.line) + ": " + outcome.failure->message};
+            failure =
+                error{outcome.failure->code, name + ":" + std::to_string(task.line) + ": " + outcome.failure->message};
         // What Ctrl-C cut short is no answer.
         if (!outcome.failure && outcome.reason != finish_reason::cancelled)
             tally.add(task, outcome.text, outcome.completion_tokens);
@@ -57,7 +58,8 @@ struct tasks_outcome {
     bool interrupted = false;
 };
 
-/// Keeps `in_flight_max` questions open, which the runtime answers together; an answer does not depend on its neighbours.
+/// Keeps `in_flight_max` questions open, which the runtime answers together; an answer does not depend on its
+/// neighbours.
 class task_runner {
 public:
     task_runner(local_runtime& runtime, const tasks_options& options, std::size_t in_flight_max)
@@ -180,8 +182,10 @@ result<exit_code> run_tasks(const tasks_options& options, command_context& conte
 }
 
 constexpr const char* footer_text =
-    "Each line of the file is one JSON object: {\"prompt\": ..., \"answer\": ...}, and \"task\" where answers are to be\n"
-    "counted by kind too. The prompt is one user turn in the model's chat template; the answer is generated greedily and\n"
+    "Each line of the file is one JSON object: {\"prompt\": ..., \"answer\": ...}, and \"task\" where answers are to "
+    "be\n"
+    "counted by kind too. The prompt is one user turn in the model's chat template; the answer is generated greedily "
+    "and\n"
     "is right when it equals the expected one byte for byte after white space at both ends was removed from both.\n"
     "The interval is Wilson's. Ctrl-C: the answers that are complete are counted, exit code 130.";
 
@@ -192,9 +196,10 @@ void add_eval_tasks_command(command_line& line, CLI::App& eval) {
     CLI::App& command = line.add(eval, "tasks", "how many questions the model answers exactly as expected",
                                  [options](command_context& context) { return run_tasks(*options, context); });
     add_model_option(command, options->model);
-    command.add_option("--tasks", options->file, "questions and answers, one JSON object a line")->required()->type_name("FILE");
-    command
-        .add_option("--max-tokens", options->max_tokens, "longest answer; default: sampling.max_tokens")
+    command.add_option("--tasks", options->file, "questions and answers, one JSON object a line")
+        ->required()
+        ->type_name("FILE");
+    command.add_option("--max-tokens", options->max_tokens, "longest answer; default: sampling.max_tokens")
         ->check(CLI::Range(1, 1 << 20))
         ->type_name("N");
     command.footer(footer_text);

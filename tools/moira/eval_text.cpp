@@ -37,10 +37,14 @@ void add_eval_text_options(CLI::App& command, eval_text_options& options) {
     constexpr int tokens_max = 1 << 20; // more than any context that is served
     add_model_option(command, options.model);
     command.add_option("--text", options.file, "the text, UTF-8; - for standard input")->required()->type_name("FILE");
-    command.add_option("--window", options.window, "tokens that the model sees at once; default: 512, or its context if that is less")
+    command
+        .add_option("--window", options.window,
+                    "tokens that the model sees at once; default: 512, or its context if that is less")
         ->check(CLI::Range(2, tokens_max))
         ->type_name("TOKENS");
-    command.add_option("--stride", options.stride, "tokens from one window to the next, at most the window; default: the window")
+    command
+        .add_option("--stride", options.stride,
+                    "tokens from one window to the next, at most the window; default: the window")
         ->check(CLI::Range(1, tokens_max))
         ->type_name("TOKENS");
 }
@@ -69,8 +73,8 @@ result<scored_text> read_scored_text(const eval_text_options& options, const com
 
 result<void> cut_into_windows(scored_text& text, eval_text_options& options, std::int32_t context_max) {
     if (options.window > context_max)
-        return fail(errc::prompt_too_long, "--window " + std::to_string(options.window) + " is more than the context of " +
-                                               std::to_string(context_max));
+        return fail(errc::prompt_too_long, "--window " + std::to_string(options.window) +
+                                               " is more than the context of " + std::to_string(context_max));
     if (options.window == 0)
         options.window = std::min(eval_window_default, context_max);
     if (options.stride == 0)
@@ -87,6 +91,8 @@ void show_eval_progress(const std::string& what) {
         std::fprintf(stderr, "\r\033[K%s", what.c_str());
 }
 
-void end_eval_progress() { show_eval_progress(""); }
+void end_eval_progress() {
+    show_eval_progress("");
+}
 
 } // namespace moira

@@ -12,6 +12,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr token_id byte_tokens = 256;
+constexpr const char* begin_text = "<|begin_of_text|>";
 
 struct special_token {
     token_id id = 0;
@@ -21,10 +22,27 @@ struct special_token {
 std::vector<special_token> special_tokens(const synthetic_shape& shape) {
     std::vector<special_token> tokens{{shape.eos, "<|end_of_text|>"}};
     if (shape.bos)
-        tokens.push_back({*shape.bos, "<|begin_of_text|>"});
+        tokens.push_back({*shape.bos, begin_text});
     if (shape.pad)
         tokens.push_back({*shape.pad, "<|padding|>"});
     return tokens;
+}
+
+/// Of the families here only DeepSeek's tokenizers put a token in front of every text.
+bool adds_bos(const synthetic_shape& shape) {
+    return shape.family == synthetic_family::deepseek_v2 && shape.bos;
+}
+
+json post_processor(const synthetic_shape& shape) {
+    if (!adds_bos(shape))
+        return nullptr;
+    const json begin{{"SpecialToken", {{"id", begin_text}, {"type_id", 0}}}};
+    const json text{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, second{{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
+    const json token{{"id", begin_text}, {"ids", json::array({*shape.bos})}, {"tokens", json::array({begin_text})}};
+    return {{"type", "TemplateProcessing"},
+            {"single", json::array({begin, text})},
+            {"pair", json::array({begin, text, second})},
+            {"special_tokens", {{begin_text, token}}}};
 }
 
 /// JSON text of a string.
@@ -67,9 +85,14 @@ std::string synthetic_tokenizer_json(const synthetic_shape& shape) {
                          {"special", true}});
     const json byte_level{
         {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-    json head{{"version", "1.0"},          {"truncation", nullptr}, {"padding", nullptr},
-              {"added_tokens", added},     {"normalizer", nullptr}, {"pre_tokenizer", byte_level},
-              {"post_processor", nullptr}, {"decoder", byte_level}};
+    json head{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added},
+              {"normalizer", nullptr},
+              {"pre_tokenizer", byte_level},
+              {"post_processor", post_processor(shape)},
+              {"decoder", byte_level}};
     std::string text = head.dump();
     text.pop_back(); // the closing brace
     return text +
@@ -80,9 +103,9 @@ std::string synthetic_tokenizer_json(const synthetic_shape& shape) {
 
 std::string synthetic_tokenizer_config_json(const synthetic_shape& shape) {
     json config{{"tokenizer_class", "PreTrainedTokenizerFast"},
-                {"bos_token", shape.bos ? json("<|begin_of_text|>") : json(nullptr)},
+                {"bos_token", shape.bos ? json(begin_text) : json(nullptr)},
                 {"eos_token", "<|end_of_text|>"},
-                {"add_bos_token", shape.bos.has_value()},
+                {"add_bos_token", adds_bos(shape)},
                 {"add_eos_token", false},
                 {"clean_up_tokenization_spaces", false},
                 {"model_max_length", shape.context_max},

@@ -160,7 +160,7 @@ void project(const moira_quantization& quantization, uint32_t n, uint32_t k, con
     const tile_matrix matrix = tile_matrix_at(quantization, MOIRA_COMPUTE_F32, n, k, packed);
     tile_sums sums;
     for (uint64_t tile = 0; tile < tile_count(n); ++tile) {
-        const tile_weights weights = matrix.at(tile);
+        const tile_weights weights = matrix.at(tile, 1);
         multiply_tiles(matrix.shape, &weights, 1, &x, 1, &sums);
         const uint64_t columns = std::min<uint64_t>(tile_columns, n - tile * tile_columns);
         std::memcpy(out + tile * tile_columns, sums.at[0], columns * sizeof(float));

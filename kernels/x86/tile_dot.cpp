@@ -44,25 +44,58 @@ void stage(const float* const* x, uint32_t rows, uint64_t begin, uint32_t count,
         }
 }
 
-// What one call of a register block does: pairs of one chunk, from the start of a sum or going on with it. ahead:
-// weights to fetch meanwhile, as many lines per pair as the function says.
+// What becomes of a chunk's sums. BF16: one sum over all of K. F8: a partial sum per block of scales, and when the
+// block is complete total += partial * scale.
+struct chunk_sums {
+    float (*sums)[tile_columns];
+    float (*totals)[tile_columns]; // F8 only
+    const float* scale;            // nullptr: the block goes on
+    bool first;                    // sums begin at 0, not at what is there
+    bool first_block;              // totals do
+
+    chunk_sums from_row(uint32_t row) const {
+        return {sums + row, totals ? totals + row : nullptr, scale, first, first_block};
+    }
+};
+
+// What one call of a register block does. ahead: weights to fetch meanwhile, as many lines per pair as the function
+// says.
 struct chunk_work {
     const char* weights;
     const char* ahead;
     uint32_t pairs;
-    bool first; // sums begin at 0
 };
+
+template <uint32_t rows>
+inline void store_sums(const simd_float (&sums)[rows][vectors], const chunk_sums& out) {
+    if (!out.scale) {
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < vectors; ++v)
+                simd_store(out.sums[r] + v * simd_lanes, sums[r][v]);
+        return;
+    }
+    const simd_float scale = simd_set(*out.scale);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; ++v) {
+            float* total = out.totals[r] + v * simd_lanes;
+            simd_store(total, simd_multiply_add(sums[r][v], scale, out.first_block ? simd_zero() : simd_load(total)));
+        }
+}
 
 // load(pair, weights) gives the four vectors of a pair row.
 template <uint32_t rows, uint32_t lines, class Load>
-inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], float (*out)[tile_columns],
+inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out,
                       const Load& load) {
     simd_float sums[rows][vectors];
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
         for (uint32_t v = 0; v < vectors; ++v)
-            sums[r][v] = work.first ? simd_zero() : simd_load(out[r] + v * simd_lanes);
+            sums[r][v] = out.first ? simd_zero() : simd_load(out.sums[r] + v * simd_lanes);
     for (uint32_t pair = 0; pair < work.pairs; ++pair) {
         __m512i weights[vectors];
         load(pair, weights);
@@ -77,15 +110,11 @@ inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chun
                 sums[r][v] = simd_bf16_dot(sums[r][v], weights[v], activation);
         }
     }
-#pragma GCC unroll 8
-    for (uint32_t r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-        for (uint32_t v = 0; v < vectors; ++v)
-            simd_store(out[r] + v * simd_lanes, sums[r][v]);
+    store_sums<rows>(sums, out);
 }
 
 template <uint32_t rows, uint32_t lines>
-void add_bf16(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], float (*out)[tile_columns]) {
+void add_bf16(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out) {
     add_chunk<rows, lines>(work, activations, out, [&work](uint32_t pair, __m512i(&weights)[vectors]) {
 #pragma GCC unroll 4
         for (uint32_t v = 0; v < vectors; ++v)
@@ -99,14 +128,14 @@ inline void decode_row(const simd_f8_tables& tables, const char* row, __m512i (&
 }
 
 template <uint32_t rows>
-void add_f8(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], float (*out)[tile_columns]) {
+void add_f8(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out) {
     const simd_f8_tables tables = simd_f8_load_tables();
     add_chunk<rows, 2>(work, activations, out, [&](uint32_t pair, __m512i(&weights)[vectors]) {
         decode_row(tables, work.weights + pair * f8_row_bytes, weights);
     });
 }
 
-using add_function = void (*)(const chunk_work&, const uint32_t (*)[chunk_pairs], float (*)[tile_columns]);
+using add_function = void (*)(const chunk_work&, const uint32_t (*)[chunk_pairs], const chunk_sums&);
 template <uint32_t lines>
 constexpr add_function add_bf16_of_rows[] = {nullptr,
                                              add_bf16<1, lines>,
@@ -126,28 +155,31 @@ struct chunk_place {
     uint64_t offset;
     uint64_t row_bytes;
     uint32_t pairs;
-    bool first;
 };
 
 // One row block: what lies stream_ahead_bytes ahead is fetched, near the end of the tile that far into the next one.
-void stream_chunk(const chunk_place& place, add_function add, const staged_rows& staged, tile_sums& sums) {
+void stream_chunk(const chunk_place& place, add_function add, const staged_rows& staged, const chunk_sums& out) {
     const uint64_t ahead = place.offset + stream_ahead_bytes;
     const uint64_t left = place.tile_bytes > ahead ? (place.tile_bytes - ahead) / place.row_bytes : 0;
     const auto here = static_cast<uint32_t>(std::min<uint64_t>(left, place.pairs));
     const char* weights = place.tile.data + place.offset;
-    if (here > 0)
-        add({weights, place.tile.data + ahead, here, place.first}, staged.pairs, sums.at);
     if (here == place.pairs)
-        return;
-    const uint32_t(*rest)[chunk_pairs] =
-        reinterpret_cast<const uint32_t(*)[chunk_pairs]>(&staged.pairs[0][here]); // rows keep their distance
+        return add({weights, place.tile.data + ahead, place.pairs}, staged.pairs, out);
+    chunk_sums part = out;
+    if (here > 0) {
+        part.scale = nullptr;
+        add({weights, place.tile.data + ahead, here}, staged.pairs, part);
+        part.scale = out.scale;
+        part.first = false;
+    }
+    const auto* rest = reinterpret_cast<const uint32_t(*)[chunk_pairs]>(&staged.pairs[0][here]); // rows as far apart
     const char* next = place.tile.next + (ahead + here * place.row_bytes - place.tile_bytes);
-    add({weights + here * place.row_bytes, next, place.pairs - here, place.first && here == 0}, rest, sums.at);
+    add({weights + here * place.row_bytes, next, place.pairs - here}, rest, part);
 }
 
 // Several row blocks: the first two to four fetch the next chunk, in equal parts, while the cached one is multiplied.
 void add_row_blocks(const chunk_work& work, uint32_t ahead_lines, const staged_rows& staged, uint32_t rows,
-                    tile_sums& sums) {
+                    const chunk_sums& out) {
     const uint32_t blocks = (rows + simd_block_rows - 1) / simd_block_rows;
     const uint32_t lines = ahead_lines <= blocks ? 1 : 2; // per pair and block
     uint32_t row = 0;
@@ -159,7 +191,7 @@ void add_row_blocks(const chunk_work& work, uint32_t ahead_lines, const staged_r
         const auto add = !fetches     ? add_bf16_of_rows<0>[count]
                          : lines == 1 ? add_bf16_of_rows<1>[count]
                                       : add_bf16_of_rows<2>[count];
-        add(part, staged.pairs + row, sums.at + row);
+        add(part, staged.pairs + row, out.from_row(row));
         row += count;
     }
 }
@@ -170,20 +202,20 @@ const char* chunk_after(const chunk_place& place) {
     return end < place.tile_bytes ? place.tile.data + end : place.tile.next;
 }
 
-void add_rows_bf16(const chunk_place& place, const staged_rows& staged, uint32_t rows, tile_sums& sums) {
+void add_rows_bf16(const chunk_place& place, const staged_rows& staged, uint32_t rows, const chunk_sums& out) {
     if (rows <= simd_block_rows)
-        return stream_chunk(place, add_bf16_of_rows<4>[rows], staged, sums);
+        return stream_chunk(place, add_bf16_of_rows<4>[rows], staged, out);
     const char* weights = place.tile.data + place.offset;
-    add_row_blocks({weights, chunk_after(place), place.pairs, place.first}, 4, staged, rows, sums);
+    add_row_blocks({weights, chunk_after(place), place.pairs}, 4, staged, rows, out);
 }
 
 struct alignas(64) decoded_chunk {
     char bytes[chunk_pairs * bf16_row_bytes];
 };
 
-void add_rows_f8(const chunk_place& place, const staged_rows& staged, uint32_t rows, tile_sums& sums) {
+void add_rows_f8(const chunk_place& place, const staged_rows& staged, uint32_t rows, const chunk_sums& out) {
     if (rows <= f8_register_rows)
-        return stream_chunk(place, add_f8_of_rows[rows], staged, sums);
+        return stream_chunk(place, add_f8_of_rows[rows], staged, out);
     decoded_chunk decoded;
     const simd_f8_tables tables = simd_f8_load_tables();
     for (uint32_t pair = 0; pair < place.pairs; ++pair) {
@@ -193,7 +225,7 @@ void add_rows_f8(const chunk_place& place, const staged_rows& staged, uint32_t r
         for (uint32_t v = 0; v < vectors; ++v)
             _mm512_store_si512(decoded.bytes + pair * bf16_row_bytes + v * 64, weights[v]);
     }
-    add_row_blocks({decoded.bytes, chunk_after(place), place.pairs, place.first}, 2, staged, rows, sums);
+    add_row_blocks({decoded.bytes, chunk_after(place), place.pairs}, 2, staged, rows, out);
 }
 
 void multiply_bf16(const tile_shape& shape, const tile_weights* tiles, uint32_t tile_total, const float* const* x,
@@ -203,20 +235,9 @@ void multiply_bf16(const tile_shape& shape, const tile_weights* tiles, uint32_t 
         const auto count = static_cast<uint32_t>(std::min<uint64_t>(chunk_k, shape.k - begin));
         stage(x, rows, begin, count, staged);
         for (uint32_t t = 0; t < tile_total; ++t)
-            add_rows_bf16(
-                {tiles[t], shape.tile_bytes, begin / 2 * bf16_row_bytes, bf16_row_bytes, (count + 1) / 2, begin == 0},
-                staged, rows, sums[t]);
+            add_rows_bf16({tiles[t], shape.tile_bytes, begin / 2 * bf16_row_bytes, bf16_row_bytes, (count + 1) / 2},
+                          staged, rows, {sums[t].at, nullptr, nullptr, begin == 0, false});
     }
-}
-
-// sums = sums + partial * scale, from 0 in the first block.
-void fold(const tile_sums& partial, float scale, bool first, uint32_t rows, tile_sums& sums) {
-    const simd_float factor = simd_set(scale);
-    for (uint32_t r = 0; r < rows; ++r)
-        for (uint32_t v = 0; v < tile_columns; v += simd_lanes) {
-            const simd_float before = first ? simd_zero() : simd_load(sums.at[r] + v);
-            simd_store(sums.at[r] + v, simd_multiply_add(simd_load(partial.at[r] + v), factor, before));
-        }
 }
 
 // A block of scales longer than a chunk goes by several chunks, whose partial sums stay in memory; a shorter one is a
@@ -234,11 +255,10 @@ void multiply_f8(const tile_shape& shape, const tile_weights* tiles, uint32_t ti
             stage(x, rows, begin, count, staged);
             const uint64_t offset = (block_pairs + (begin - block_begin) / 2) * f8_row_bytes;
             for (uint32_t t = 0; t < tile_total; ++t)
-                add_rows_f8({tiles[t], shape.tile_bytes, offset, f8_row_bytes, (count + 1) / 2, begin == block_begin},
-                            staged, rows, partial[t]);
+                add_rows_f8({tiles[t], shape.tile_bytes, offset, f8_row_bytes, (count + 1) / 2}, staged, rows,
+                            {partial[t].at, sums[t].at, begin + count == block_end ? tiles[t].scales + block : nullptr,
+                             begin == block_begin, block == 0});
         }
-        for (uint32_t t = 0; t < tile_total; ++t)
-            fold(partial[t], tiles[t].scales[block], block == 0, rows, sums[t]);
     }
 }
 

@@ -44,7 +44,7 @@ uint32_t columns_of_tile(uint64_t tile, uint32_t n) {
 void multiply_pass(const tile_matrix& matrix, const pass& part, const float* const* x, tile_sums* sums) {
     tile_weights tiles[pass_tiles];
     for (uint32_t t = 0; t < part.tiles; ++t)
-        tiles[t] = matrix.at(part.tile + t);
+        tiles[t] = matrix.at(part.tile + t, part.tiles);
     multiply_tiles(matrix.shape, tiles, part.tiles, x, part.rows, sums);
 }
 
@@ -107,7 +107,11 @@ void gate_up_pass(const group_work& work, const pass& part) {
     tile_sums sums[pass_tiles];
     const bool together = part.rows > single_stream_rows;
     for (uint64_t tile = part.tile; tile < part.tile + part.tiles; ++tile) {
-        const tile_weights both[] = {gate.at(tile), up.at(tile)};
+        tile_weights both[] = {gate.at(tile, 1), up.at(tile, 1)};
+        if (!together) {
+            std::swap(both[0].next, both[1].next);
+            both[0].next -= gate.shape.tile_bytes;
+        }
         multiply_tiles(gate.shape, both, together ? 2 : 1, x, part.rows, sums);
         if (!together)
             multiply_tiles(up.shape, both + 1, 1, x, part.rows, sums + 1);

@@ -28,12 +28,14 @@ struct tile_shape {
     tile_format format;
     uint32_t k;
     uint32_t block_k; // F8 only
+    uint64_t tile_bytes;
 };
 
-// One tile. scales: one per block of K, F8 only.
+// One tile. scales: one per block of K, F8 only. next: what is read after it, fetched ahead near its end; only a hint.
 struct tile_weights {
     const char* data;
     const float* scales;
+    const char* next;
 };
 
 // One packed matrix.
@@ -41,23 +43,24 @@ struct tile_matrix {
     tile_shape shape;
     const char* tiles;
     const float* scales;
-    uint64_t tile_bytes;
     uint64_t scale_blocks; // of one row of scales
     uint32_t block_n;
 
-    tile_weights at(uint64_t tile) const {
-        return {tiles + tile * tile_bytes, scales ? scales + tile * tile_columns / block_n * scale_blocks : nullptr};
+    // step: tiles to the next one that is read.
+    tile_weights at(uint64_t tile, uint32_t step) const {
+        const char* data = tiles + tile * shape.tile_bytes;
+        return {data, scales ? scales + tile * tile_columns / block_n * scale_blocks : nullptr,
+                data + step * shape.tile_bytes};
     }
 };
 
 inline tile_matrix tile_matrix_at(const moira_quantization& quantization, uint32_t compute, uint32_t n, uint32_t k,
                                   const void* packed) {
     tile_matrix matrix{};
-    matrix.shape = {tile_format_of(quantization, compute), k, quantization.block_k};
+    matrix.shape = {tile_format_of(quantization, compute), k, quantization.block_k, tile_bytes(quantization, k)};
     matrix.tiles = static_cast<const char*>(packed);
-    matrix.tile_bytes = tile_bytes(quantization, k);
     if (quantization.scale_mode == MOIRA_SCALE_BLOCK) {
-        matrix.scales = reinterpret_cast<const float*>(matrix.tiles + tile_count(n) * matrix.tile_bytes);
+        matrix.scales = reinterpret_cast<const float*>(matrix.tiles + tile_count(n) * matrix.shape.tile_bytes);
         matrix.scale_blocks = (uint64_t{k} + quantization.block_k - 1) / quantization.block_k;
         matrix.block_n = quantization.block_n;
     }

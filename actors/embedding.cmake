@@ -4,13 +4,15 @@ file(RELATIVE_PATH MOIRA_LIBRARY_TO_PLUGINS ${CMAKE_INSTALL_FULL_LIBDIR} ${CMAKE
 file(RELATIVE_PATH MOIRA_LIBRARY_TO_MODELS ${CMAKE_INSTALL_FULL_LIBDIR} ${CMAKE_INSTALL_FULL_DATADIR}/moira/models)
 
 add_library(moira_embedding OBJECT library_folder.cpp spawn_runtime.cpp)
+add_library(moira_remote OBJECT remote_runtime.cpp)
 target_link_libraries(moira_embedding PUBLIC moira_runtime_parts PRIVATE CAF::core)
+target_link_libraries(moira_remote PUBLIC moira_base PRIVATE CAF::io)
 target_precompile_headers(moira_embedding REUSE_FROM moira_actors)
 target_compile_definitions(moira_embedding PRIVATE MOIRA_SOURCE_MODELS="${PROJECT_SOURCE_DIR}/config/models"
   MOIRA_LIBRARY_TO_PLUGINS="${MOIRA_LIBRARY_TO_PLUGINS}" MOIRA_LIBRARY_TO_MODELS="${MOIRA_LIBRARY_TO_MODELS}")
 
-add_library(moira_runtime SHARED $<TARGET_OBJECTS:moira_embedding>)
-target_link_libraries(moira_runtime PRIVATE moira_actors PUBLIC CAF::core)
+add_library(moira_runtime SHARED $<TARGET_OBJECTS:moira_embedding> $<TARGET_OBJECTS:moira_remote>)
+target_link_libraries(moira_runtime PRIVATE moira_actors CAF::io PUBLIC CAF::core)
 target_include_directories(moira_runtime INTERFACE
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(moira_runtime INTERFACE cxx_std_17)

@@ -3,6 +3,7 @@
 #include "actors/caf_edition.hpp"
 #include "actors/delivery_desk.hpp"
 #include "actors/runtime_border.hpp"
+#include "actors/runtime_error.hpp"
 
 namespace moira {
 
@@ -98,7 +99,7 @@ public:
         else if (protocol == "tcp")
             promise.delegate(options_.supervisor, listen_atom{}, address);
         else
-            promise.deliver(caf::make_error(caf::sec::invalid_argument, protocol + ": expected tcp or http"));
+            promise.deliver(to_caf_error({errc::invalid_argument, "found protocol " + protocol + ", expected tcp or http"}));
         return promise;
     }
 

@@ -1,18 +1,13 @@
 #include "actors/embedding_session.hpp"
 #include "actors/library_folder.hpp"
 #include "actors/moira/runtime.hpp"
+#include "actors/runtime_error.hpp"
 #include "actors/runtime_start.hpp"
 #include "config/settings_load.hpp"
 
 namespace moira {
 
 namespace {
-
-constexpr auto error_category = caf::atom("moira");
-
-caf::error to_caf_error(const error& why) {
-    return {static_cast<std::uint8_t>(why.code), error_category, caf::make_message(why.message)};
-}
 
 log_function log_to(const runtime_options& options) {
     if (!options.log)
@@ -58,8 +53,8 @@ result<runtime_actor> spawn(caf::actor_system& system, const runtime_options& op
 
 caf::actor_system_config& add_message_types(caf::actor_system_config& config) {
     config.add_message_types<caf::id_block::moira_runtime>();
-    return config.add_error_category(error_category, [](std::uint8_t code, caf::atom_value, const caf::message& context) {
-        const auto failure = caf::error(code, error_category, context);
+    return config.add_error_category(runtime_error_category, [](std::uint8_t code, caf::atom_value, const caf::message& context) {
+        const auto failure = caf::error(code, runtime_error_category, context);
         return error_code(failure) + ": " + error_message(failure);
     });
 }
@@ -72,7 +67,7 @@ caf::expected<runtime_actor> spawn_runtime(caf::actor_system& system, const runt
 }
 
 std::string error_code(const caf::error& failure) {
-    if (!failure || failure.category() != error_category)
+    if (!failure || failure.category() != runtime_error_category)
         return {};
     return std::string(describe(static_cast<errc>(failure.code())).name);
 }

@@ -1,10 +1,8 @@
 #include "actors/local_runtime.hpp"
 
-#include "actors/api_keys.hpp"
 #include "actors/caf_edition.hpp"
 #include "actors/callback_sink.hpp"
-#include "actors/runtime_parts.hpp"
-#include "actors/supervisor.hpp"
+#include "actors/runtime_start.hpp"
 
 #include <atomic>
 #include <condition_variable>
@@ -26,17 +24,6 @@ struct runtime_config : caf::actor_system_config {
         set("logger.verbosity", caf::atom("quiet"));
     }
 };
-
-runtime_identity identity_of(const settings& all, const engine& model) {
-    runtime_identity identity;
-    identity.model = model.model().folder().filename().string();
-    identity.numerics_id = model.numerics_id();
-    identity.plugins = model.plugins();
-    identity.speculation_mode = all.speculation.mode;
-    identity.vocabulary = model.shape().vocabulary;
-    identity.context_max = model.limits().context_max;
-    return identity;
-}
 
 /// Waits for the one result of a request.
 class result_box {
@@ -88,30 +75,13 @@ struct local_runtime::impl {
 };
 
 result<void> local_runtime::impl::start() {
-    auto found_rules = intake_rules_of(all, *room.model, log);
-    if (!found_rules)
-        return tl::unexpected(found_rules.error());
-    rules = std::make_shared<const intake_rules>(std::move(*found_rules));
-    identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
-    supervisor_options options;
-    options.model = room.model;
-    options.rules = rules;
-    options.identity = identity;
-    options.batch = batch_options_of(all, *room.model);
-    options.tcp = tcp_limits_of(all);
-    options.prefetch = prefetch_policy_of(all, room.pool->size());
-    options.own_thread = all.runtime.own_thread;
-    options.log = log;
-    options.fault_injection = all.server.fault_injection;
-    options.step_timeout = std::chrono::seconds(all.runtime.step_timeout_s);
-    if (!all.server.api_key_file.empty()) {
-        auto keys = load_api_keys(all.server.api_key_file);
-        if (!keys)
-            return tl::unexpected(keys.error());
-        options.api_keys = std::move(*keys);
-    }
+    const auto options = supervisor_options_of(all, room.model, room.pool->size(), log);
+    if (!options)
+        return tl::unexpected(options.error());
+    rules = options->rules;
+    identity = options->identity;
     system.emplace(config);
-    supervisor = spawn_supervisor(*system, options);
+    supervisor = spawn_supervisor(*system, *options);
     sink = spawn_callback_sink(*system, registry, intake);
     caf::actor_cast<caf::abstract_actor*>(supervisor)->attach_functor([this] {
         failed = true;

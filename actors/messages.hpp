@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/early_server.hpp"
+#include "actors/moira/runtime_messages.hpp"
 #include "actors/output_event.hpp"
 #include "actors/runtime_statistics.hpp"
 #include "actors/text_question.hpp"
@@ -46,9 +47,9 @@ using text_answer_ptr = std::shared_ptr<const result<text_answer>>;
 
 }  // namespace moira
 
-// The only type-id block, in the order in which a request passes.
-CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
-
+// Messages inside a runtime, in the order in which a request passes. Those that a host program sees, and the atoms that
+// both use, stand in actors/moira/runtime_messages.hpp. Above a host's own block and its ids of our messages.
+CAF_BEGIN_TYPE_ID_BLOCK(moira, ::moira::first_type_id + 1'000)
 
     CAF_ADD_TYPE_ID(moira, (moira::generation_input_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::admitted_request_ptr))
@@ -63,8 +64,6 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_TYPE_ID(moira, (moira::text_answer_ptr))
     CAF_ADD_TYPE_ID(moira, (moira::early_server_ptr))
 
-    CAF_ADD_ATOM(moira, moira, submit_atom, "submit")
-    CAF_ADD_ATOM(moira, moira, cancel_atom, "cancel")
     CAF_ADD_ATOM(moira, moira, admit_atom, "admit")
     CAF_ADD_ATOM(moira, moira, run_step_atom, "runstep")
     CAF_ADD_ATOM(moira, moira, advance_atom, "advance")
@@ -72,8 +71,6 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, judge_atom, "judge")
     CAF_ADD_ATOM(moira, moira, verdict_atom, "verdict")
     CAF_ADD_ATOM(moira, moira, verifier_atom, "verifier")
-    CAF_ADD_ATOM(moira, moira, stats_atom, "stats")
-    CAF_ADD_ATOM(moira, moira, drain_atom, "drain")
     CAF_ADD_ATOM(moira, moira, ready_atom, "ready")
     CAF_ADD_ATOM(moira, moira, resize_atom, "resize")
     CAF_ADD_ATOM(moira, moira, preempt_atom, "preempt")
@@ -81,7 +78,6 @@ CAF_BEGIN_TYPE_ID_BLOCK(moira, first_custom_type_id)
     CAF_ADD_ATOM(moira, moira, intake_atom, "intake")
     CAF_ADD_ATOM(moira, moira, watch_atom, "watch")
     CAF_ADD_ATOM(moira, moira, fault_atom, "fault")
-    CAF_ADD_ATOM(moira, moira, listen_atom, "listen")
     CAF_ADD_ATOM(moira, moira, http_atom, "http")
     CAF_ADD_ATOM(moira, moira, text_atom, "text")
     CAF_ADD_ATOM(moira, moira, observe_atom, "observe")

@@ -37,9 +37,13 @@ ordered_json prediction_json(const expert_store_statistics& experts) {
     return value;
 }
 
-ordered_json recall_json(const expert_store_statistics& experts) {
+ordered_json or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
+
+} // namespace
+
+std::optional<double> prediction_recall(const expert_store_statistics& experts) {
     if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
-        return nullptr;
+        return std::nullopt;
     return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
 }
 
@@ -47,13 +51,11 @@ ordered_json demand_json(const expert_demand& demand) {
     return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
 }
 
-ordered_json precision_json(const expert_store_statistics& experts) {
+std::optional<double> prediction_precision(const expert_store_statistics& experts) {
     if (experts.hints.absent == 0)
-        return nullptr;
+        return std::nullopt;
     return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
 }
-
-} // namespace
 
 ordered_json experts_json(const expert_store_statistics& experts) {
     const auto acquired = experts.hits + experts.demand_loads;
@@ -70,8 +72,8 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
         {"stall_s", experts.stall_s},
-        {"recall", recall_json(experts)},
-        {"precision", precision_json(experts)},
+        {"recall", or_null(prediction_recall(experts))},
+        {"precision", or_null(prediction_precision(experts))},
         {"prediction", prediction_json(experts)},
     };
 }

@@ -47,7 +47,7 @@ std::optional<double> prediction_recall(const expert_store_statistics& experts) 
     return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
 }
 
-ordered_json demand_json(const expert_demand& demand) {
+static ordered_json demand_json(const expert_demand& demand) {
     return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
 }
 

@@ -11,6 +11,7 @@ runtime_identity identity_of(const settings& all, const engine& model) {
     identity.model = model.model().folder().filename().string();
     identity.numerics_id = model.numerics_id();
     identity.plugins = model.plugins();
+    identity.lossy = model.lossy();
     identity.speculation_mode = all.speculation.mode;
     identity.vocabulary = model.shape().vocabulary;
     identity.context_max = model.limits().context_max;

@@ -88,7 +88,7 @@ struct engine::impl {
 result<void> engine::impl::create_store(const expert_execution& experts) {
     const auto& shape = model.shape();
     packing = experts.packing;
-    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io);
+    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io, options.precision);
     if (!made_source)
         return tl::unexpected(made_source.error());
     source = std::move(*made_source);
@@ -151,7 +151,7 @@ result<void> engine::impl::load(load_progress progress) {
         return tl::unexpected(made_queue.error());
     queue = std::move(*made_queue);
     weight_loader loader(model, names, limits, ops, memory, *queue, std::move(progress));
-    auto experts = loader.prepare_experts();
+    auto experts = loader.prepare_experts(options.precision);
     if (!experts)
         return tl::unexpected(experts.error());
     // Before the dense weights: a budget that cannot work is refused at once.
@@ -363,7 +363,14 @@ void engine::watch_launches(launch_watch* watch) noexcept { impl_->queue->watch(
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
-std::string engine::numerics_id() const { return impl_->ops.numerics_id() + "/kv-f32"; }
+std::string engine::numerics_id() const {
+    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+}
+
+std::vector<std::string> engine::lossy() const {
+    return impl_->packing.quantizes() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+}
+
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
 double engine::load_s() const noexcept { return impl_->load_s; }
 

@@ -1,4 +1,5 @@
 #include "core/model/checkpoint.hpp"
+#include "core/model/stored_weight.hpp"
 
 #include <algorithm>
 
@@ -9,7 +10,7 @@ namespace {
 /// A tensor's bytes with those of its block scales, where it has some.
 std::uint64_t bytes_of(const checkpoint& model, const std::string& name) {
     const auto* tensor = model.find(name);
-    const auto* scale = model.find(name + "_scale_inv");
+    const auto* scale = model.find(scale_name(name));
     return (tensor ? tensor->bytes : 0) + (scale ? scale->bytes : 0);
 }
 

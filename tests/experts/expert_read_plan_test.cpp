@@ -58,7 +58,7 @@ TEST_CASE("adjacent tensors are one read in any order, distant ones and other fi
 TEST_CASE("offsets that would overflow are refused") {
     const tensor_location fine = at(0, 0, 10), absurd = at(0, ~0ULL - 5, 10), large = at(0, 5, ~0ULL);
     for (const tensor_location* bad : {&absurd, &large}) {
-        const auto plan = plan_expert_read({&fine, bad, &fine});
+        const auto plan = plan_expert_read(std::array<const tensor_location*, 3>{&fine, bad, &fine});
         REQUIRE_FALSE(plan);
         CHECK(plan.error().code == errc::corrupt_file);
     }

@@ -39,16 +39,16 @@ ordered_json prediction_json(const expert_store_statistics& experts) {
 
 ordered_json or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 
+ordered_json demand_json(const expert_demand& demand) {
+    return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
+}
+
 } // namespace
 
 std::optional<double> prediction_recall(const expert_store_statistics& experts) {
     if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
         return std::nullopt;
     return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
-}
-
-static ordered_json demand_json(const expert_demand& demand) {
-    return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
 }
 
 std::optional<double> prediction_precision(const expert_store_statistics& experts) {

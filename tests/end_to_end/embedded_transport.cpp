@@ -36,7 +36,9 @@ embedded_transport::embedded_transport(local_runtime& runtime) : actors_(std::ma
 }
 
 /// The session ends with its runtime.
-embedded_transport::~embedded_transport() { caf::anon_send_exit(actors_->sink, caf::exit_reason::user_shutdown); }
+embedded_transport::~embedded_transport() {
+    caf::anon_send_exit(actors_->sink, caf::exit_reason::user_shutdown);
+}
 
 void embedded_transport::submit(std::size_t request, const generation_input& input) {
     prompt_request asked;
@@ -51,6 +53,8 @@ void embedded_transport::submit(std::size_t request, const generation_input& inp
     caf::anon_send(actors_->runtime, submit_atom{}, asked, actors_->sink);
 }
 
-matrix_event embedded_transport::next() { return mailbox_->take(); }
+matrix_event embedded_transport::next() {
+    return mailbox_->take();
+}
 
 } // namespace moira

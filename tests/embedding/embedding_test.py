@@ -24,7 +24,7 @@ def main():
     arguments = parser.parse_args()
     host = os.path.join(os.path.dirname(os.path.abspath(__file__)), "host")
     # A fixed place, so that a compiler cache knows the host programs again.
-    work = os.path.join(arguments.build, "embedding")
+    work = os.path.join(os.path.abspath(arguments.build), "embedding")
     shutil.rmtree(work, ignore_errors=True)
     made, prefix, programs = (os.path.join(work, name) for name in ("made", "moved", "host"))
     run(arguments.cmake, "--install", arguments.build, "--prefix", made, stdout=subprocess.DEVNULL)

@@ -40,7 +40,9 @@ void delivery_desk::add(std::uint64_t number, const std::vector<token_id>& token
     send(ledger_.add(number, token_ids, text));
 }
 
-void delivery_desk::grant(std::uint64_t number, std::uint32_t count) { send(ledger_.grant(number, count)); }
+void delivery_desk::grant(std::uint64_t number, std::uint32_t count) {
+    send(ledger_.grant(number, count));
+}
 
 void delivery_desk::close(std::uint64_t number, text_end last) {
     auto closed = ledger_.close(number);

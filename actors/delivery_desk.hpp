@@ -5,8 +5,8 @@
 
 namespace moira {
 
-/// Joins a delivery_ledger with the sinks themselves: monitors each while it has open requests and sends it what is due.
-/// Owned by one actor, which passes its down messages on.
+/// Joins a delivery_ledger with the sinks themselves: monitors each while it has open requests and sends it what is
+/// due. Owned by one actor, which passes its down messages on.
 class delivery_desk {
 public:
     void start(caf::local_actor* owner) { owner_ = owner; }

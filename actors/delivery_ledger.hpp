@@ -18,7 +18,7 @@ namespace moira {
 inline constexpr std::size_t embedded_requests_max = 4'096;
 
 /// Deltas that a sink may have granted and not received: more than a text has tokens.
-inline constexpr std::uint32_t delta_credit_max = 1U << 20;
+inline constexpr std::uint32_t delta_credit_max = std::uint32_t{1} << 20;
 
 /// Tokens and their text that a sink has not heard of yet.
 struct held_text {
@@ -28,8 +28,8 @@ struct held_text {
 };
 
 /// Which requests of which sinks are open, and what each sink may still be sent: one delta per credit, everything that
-/// happens without credit in the next one. A request holds at most its own max_tokens. Sinks are numbers that the caller
-/// chooses. Plain state, one owner.
+/// happens without credit in the next one. A request holds at most its own max_tokens. Sinks are numbers that the
+/// caller chooses. Plain state, one owner.
 class delivery_ledger {
 public:
     struct request {
@@ -40,8 +40,8 @@ public:
         held_text content;
     };
 
-    /// Opens a request and returns its number, unique in this ledger. Errors: duplicate_id, queue_full, invalid_argument
-    /// (credit beyond delta_credit_max).
+    /// Opens a request and returns its number, unique in this ledger. Errors: duplicate_id, queue_full,
+    /// invalid_argument (credit beyond delta_credit_max).
     result<std::uint64_t> open(std::uint64_t sink, std::uint64_t tag, std::uint32_t credit);
 
     /// The number of a sink's open request.

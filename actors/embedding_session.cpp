@@ -44,7 +44,9 @@ public:
         self->set_exit_handler([this](const caf::exit_msg& message) { asked_to_end(message); });
         self->request(options_.supervisor, answer_timeout, intake_atom{}, supervised_sink_actor{session_self{self}})
             .await([this](const intake_actor& first) { intake_ = first; },
-                   [this](const caf::error& why) { end({errc::internal, "the runtime did not start"}, why); });
+                   [this](const caf::error& why) {
+                       end({errc::internal, "the runtime did not start"}, why);
+                   });
     }
 
     void submit(const prompt_request& request, const text_sink_actor& sink) {
@@ -99,7 +101,8 @@ public:
         else if (protocol == "tcp")
             promise.delegate(options_.supervisor, listen_atom{}, address);
         else
-            promise.deliver(to_caf_error({errc::invalid_argument, "found protocol " + protocol + ", expected tcp or http"}));
+            promise.deliver(
+                to_caf_error({errc::invalid_argument, "found protocol " + protocol + ", expected tcp or http"}));
         return promise;
     }
 
@@ -157,7 +160,9 @@ session_self::behavior_type embedding_session(session_state::pointer self, const
     auto& state = self->state;
     state.start(self, options);
     return {
-        [&state](submit_atom, const prompt_request& request, const text_sink_actor& sink) { state.submit(request, sink); },
+        [&state](submit_atom, const prompt_request& request, const text_sink_actor& sink) {
+            state.submit(request, sink);
+        },
         [&state](grant_atom, std::uint64_t tag, std::uint32_t count, const text_sink_actor& sink) {
             state.grant(tag, count, sink);
         },

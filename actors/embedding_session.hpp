@@ -15,4 +15,14 @@ struct embedding_session_options {
 };
 runtime_actor spawn_embedding_session(caf::actor_system& system, const embedding_session_options& options);
 
+class local_runtime;
+
+/// The actors of a local_runtime, for tests that use and disturb one runtime both ways.
+struct local_runtime_actors {
+    static caf::actor_system& system(local_runtime& runtime);
+
+    /// Ends with the runtime; ended alone, it ends the runtime.
+    static runtime_actor spawn_session(local_runtime& runtime);
+};
+
 } // namespace moira

@@ -35,7 +35,8 @@ fs::path bundled_model_folder() {
 
 std::vector<fs::path> bundled_plugin_folders() {
     const auto here = folder_of_this_file();
-    return {first_existing({(here / MOIRA_LIBRARY_TO_PLUGINS).lexically_normal(), (here / "../plugins").lexically_normal()})};
+    return {first_existing(
+        {(here / MOIRA_LIBRARY_TO_PLUGINS).lexically_normal(), (here / "../plugins").lexically_normal()})};
 }
 
 } // namespace moira

@@ -2,6 +2,7 @@
 
 #include "actors/caf_edition.hpp"
 #include "actors/callback_sink.hpp"
+#include "actors/embedding_session.hpp"
 #include "actors/runtime_start.hpp"
 
 #include <atomic>
@@ -228,6 +229,13 @@ std::optional<runtime_statistics> local_runtime::statistics() {
     self->request(impl_->supervisor, answer_timeout, stats_atom{})
         .receive([&](const runtime_statistics_ptr& all) { found = *all; }, [](const caf::error&) {});
     return found;
+}
+
+caf::actor_system& local_runtime_actors::system(local_runtime& runtime) { return *runtime.impl_->system; }
+
+runtime_actor local_runtime_actors::spawn_session(local_runtime& runtime) {
+    const auto& parts = *runtime.impl_;
+    return spawn_embedding_session(*runtime.impl_->system, {parts.supervisor, parts.identity, parts.room.model});
 }
 
 const runtime_identity& local_runtime::identity() const noexcept { return *impl_->identity; }

@@ -82,6 +82,7 @@ public:
     bool failed() const noexcept;
 
 private:
+    friend struct local_runtime_actors;  // for tests that reach its actors
     struct impl;
     explicit local_runtime(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;

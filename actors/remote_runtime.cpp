@@ -9,7 +9,8 @@ namespace moira {
 namespace {
 
 caf::error no_network() {
-    return to_caf_error({errc::invalid_config, "the actor system has no middleman; call enable_network(config) before it is built"});
+    return to_caf_error(
+        {errc::invalid_config, "the actor system has no middleman; call enable_network(config) before it is built"});
 }
 
 } // namespace
@@ -25,8 +26,8 @@ caf::actor_system_config& enable_network(caf::actor_system_config& config, const
     return set_heartbeats(config, options);
 }
 
-caf::expected<std::uint16_t> publish_runtime(caf::actor_system& system, const runtime_actor& runtime, std::uint16_t port,
-                                             const std::string& host) {
+caf::expected<std::uint16_t> publish_runtime(caf::actor_system& system, const runtime_actor& runtime,
+                                             std::uint16_t port, const std::string& host) {
     if (!system.has_middleman())
         return no_network();
     return system.middleman().publish(runtime, port, host.c_str());

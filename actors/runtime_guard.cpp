@@ -70,7 +70,8 @@ public:
             return promise;
         }
         if (questions_.size() >= embedded_requests_max) {
-            promise.deliver(to_caf_error({errc::queue_full, "too many questions are open; wait for one to be answered"}));
+            promise.deliver(
+                to_caf_error({errc::queue_full, "too many questions are open; wait for one to be answered"}));
             return promise;
         }
         const auto number = ++last_question_;
@@ -123,7 +124,9 @@ guard_self::behavior_type runtime_guard(guard_state::pointer self, const runtime
     auto& state = self->state;
     state.start(self, remote);
     return {
-        [&state](submit_atom, const prompt_request& request, const text_sink_actor& sink) { state.submit(request, sink); },
+        [&state](submit_atom, const prompt_request& request, const text_sink_actor& sink) {
+            state.submit(request, sink);
+        },
         [&state](grant_atom, std::uint64_t tag, std::uint32_t count, const text_sink_actor& sink) {
             state.grant(tag, count, sink);
         },

@@ -53,10 +53,11 @@ result<runtime_actor> spawn(caf::actor_system& system, const runtime_options& op
 
 caf::actor_system_config& add_message_types(caf::actor_system_config& config) {
     config.add_message_types<caf::id_block::moira_runtime>();
-    return config.add_error_category(runtime_error_category, [](std::uint8_t code, caf::atom_value, const caf::message& context) {
-        const auto failure = caf::error(code, runtime_error_category, context);
-        return error_code(failure) + ": " + error_message(failure);
-    });
+    return config.add_error_category(runtime_error_category,
+                                     [](std::uint8_t code, caf::atom_value, const caf::message& context) {
+                                         const auto failure = caf::error(code, runtime_error_category, context);
+                                         return error_code(failure) + ": " + error_message(failure);
+                                     });
 }
 
 caf::expected<runtime_actor> spawn_runtime(caf::actor_system& system, const runtime_options& options) {

@@ -20,6 +20,7 @@ struct variation {
     double share = 1.0;
     std::uint64_t slots = 0;
     bool http = false; // in place of tcp or direct
+    bool embedded = false; // in place of all of them
     std::int32_t chunk_tokens = 512;
     std::int32_t threads = 1;
     arrival order = arrival::alone;
@@ -36,7 +37,7 @@ struct variation {
         return (slots > 0 ? std::to_string(slots) + " slots" : std::to_string(static_cast<int>(share * 100)) + " %") +
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
-               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
+               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (embedded ? ", embedded" : tcp ? ", tcp" : ", direct") +
                ", speculation " + speculation + ", prefetch " + prefetch + (kill.empty() ? "" : ", kills " + kill);
     }
 };
@@ -100,7 +101,9 @@ class matrix_run {
 public:
     matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
         : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
-        if (how.http) {
+        if (how.embedded) {
+            transport_ = std::make_unique<embedded_transport>(*runtime_);
+        } else if (how.http) {
             const auto bound = runtime_->listen_http("127.0.0.1:0");
             REQUIRE_MESSAGE(bound, bound.error().message);
             transport_ = std::make_unique<http_transport>(*bound);
@@ -187,14 +190,14 @@ public:
     }
 
     void check(const variation& how) {
-        INFO(plugin_, how.http ? " over HTTP: " : ": ", how.name());
+        INFO(plugin_, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
         matrix_run run(how, plugin_, slot_bytes_);
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
         for (std::size_t request = 0; request < found.size(); ++request) {
             CAPTURE(request);
             CHECK(found[request].logits_hash == expected_[request].logits_hash);
-            if (!how.http)
+            if (!how.http || how.embedded)
                 CHECK(found[request].token_ids == expected_[request].token_ids);
             cached_tokens += found[request].cached_tokens;
         }
@@ -284,6 +287,7 @@ std::vector<variation> single_factors() {
         add([&](variation& how) { how.slots = slots; });
     add([](variation& how) { how.chunk_tokens = 16; });
     add([](variation& how) { how.http = true; });
+    add([](variation& how) { how.embedded = true; });
     add([](variation& how) { how.threads = 2; });
     add([](variation& how) { how.order = arrival::batch; });
     add([](variation& how) { how.order = arrival::mid_flight; });
@@ -323,6 +327,7 @@ variation combination(std::mt19937& random) {
     how.slots = one_of(std::vector<std::uint64_t>{0, 0, 0, slots_floor, slots_floor / 2, slots_min});
     how.chunk_tokens = one_of(std::vector{16, 512});
     how.http = one_of(std::vector{1, 0, 0}) == 1;
+    how.embedded = one_of(std::vector{1, 0, 0}) == 1;
     how.threads = one_of(std::vector{1, 2});
     how.order = one_of(std::vector{arrival::alone, arrival::batch, arrival::mid_flight});
     how.prefix_reuse = coin();

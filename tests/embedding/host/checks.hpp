@@ -20,7 +20,7 @@ inline void check(bool holds, const std::string& what) {
 /// The host's own message, in its own block: delivered by the same system as MOIRA's.
 struct answer {
     moira::text_end last;
-    std::string streamed;      ///< texts of all deltas, then the rest
+    std::string streamed; ///< texts of all deltas, then the rest
     std::uint32_t deltas = 0;
     std::uint32_t unasked = 0; ///< deltas beyond the credit granted
 };
@@ -32,7 +32,7 @@ typename Inspector::result_type inspect(Inspector& f, answer& x) {
 
 CAF_BEGIN_TYPE_ID_BLOCK(host, first_custom_type_id)
 
-    CAF_ADD_TYPE_ID(host, (answer))
+CAF_ADD_TYPE_ID(host, (answer))
 
 CAF_END_TYPE_ID_BLOCK(host)
 

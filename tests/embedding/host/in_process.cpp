@@ -17,11 +17,13 @@ void check_errors(caf::actor_system& system) {
     moira::runtime_options options;
     options.settings_toml = "[experts]\nram_bugdet = \"1GiB\"\n";
     const auto misspelt = moira::spawn_runtime(system, options);
-    check(!misspelt && moira::error_code(misspelt.error()) == "invalid_config", "a misspelt setting: " + system.render(misspelt.error()));
+    check(!misspelt && moira::error_code(misspelt.error()) == "invalid_config",
+          "a misspelt setting: " + system.render(misspelt.error()));
     options = {};
     options.model_folder = "/nowhere";
     const auto absent = moira::spawn_runtime(system, options);
-    check(!absent && moira::error_code(absent.error()) == "not_found", "a model that is not there: " + system.render(absent.error()));
+    check(!absent && moira::error_code(absent.error()) == "not_found",
+          "a model that is not there: " + system.render(absent.error()));
 }
 
 void check_same_as_program(caf::scoped_actor& self, const moira::runtime_actor& runtime, const std::string& hash,
@@ -33,7 +35,8 @@ void check_same_as_program(caf::scoped_actor& self, const moira::runtime_actor& 
     check(last.text == text && heard.streamed == text, "text as of `moira run`, whole and streamed");
     check(last.finish_reason == "length" && last.token_ids.size() == 40 && last.completion_tokens == 40, "40 tokens");
     check(!last.numerics_id.empty() && last.lossy.empty() && !last.plugins.empty() && last.experts.slots > 0 &&
-              last.speculation.mode == "off", "what the last message says: " + last.numerics_id);
+              last.speculation.mode == "off",
+          "what the last message says: " + last.numerics_id);
 }
 
 void check_credit(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
@@ -43,13 +46,15 @@ void check_credit(caf::scoped_actor& self, const moira::runtime_actor& runtime) 
         submit(self, runtime, request, false);
         const auto heard = wait(self);
         check(heard.deltas <= credit && heard.unasked == 0 && heard.streamed == heard.last.text,
-              "credit " + std::to_string(credit) + ": " + std::to_string(heard.deltas) + " deltas, the rest at the end");
+              "credit " + std::to_string(credit) + ": " + std::to_string(heard.deltas) +
+                  " deltas, the rest at the end");
     }
     auto request = request_for("Once upon a time", 60);
     request.credit = 1;
     submit(self, runtime, request);
     const auto heard = wait(self);
-    check(heard.unasked == 0 && heard.deltas > 1, "credit granted one by one: " + std::to_string(heard.deltas) + " deltas of 60 tokens");
+    check(heard.unasked == 0 && heard.deltas > 1,
+          "credit granted one by one: " + std::to_string(heard.deltas) + " deltas of 60 tokens");
 }
 
 void check_ends(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
@@ -91,7 +96,8 @@ void check_two(caf::scoped_actor& self, const moira::runtime_actor& whole, const
 
 void check_listen(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
     std::string bound;
-    self->request(runtime, std::chrono::seconds(60), moira::listen_atom{}, std::string("http"), std::string("127.0.0.1:0"))
+    self->request(runtime, std::chrono::seconds(60), moira::listen_atom{}, std::string("http"),
+                  std::string("127.0.0.1:0"))
         .receive([&](const std::string& address) { bound = address; },
                  [&](const caf::error& why) { bound = self->system().render(why); });
     check(bound.rfind("127.0.0.1:", 0) == 0, "a gateway beside it: " + bound);

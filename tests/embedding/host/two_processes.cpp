@@ -94,12 +94,14 @@ void wait_until_running(caf::scoped_actor& self, const moira::runtime_actor& run
 void check_use(caf::scoped_actor& self, const moira::runtime_actor& runtime, const std::string& hash) {
     submit(self, runtime, request_for("Once upon a time", 40));
     auto heard = wait(self);
-    check(heard.last.logits_hash == hash && heard.streamed == heard.last.text, "over the network: " + heard.last.logits_hash);
+    check(heard.last.logits_hash == hash && heard.streamed == heard.last.text,
+          "over the network: " + heard.last.logits_hash);
     auto request = request_for("Once upon a time", 60);
     request.credit = 2;
     submit(self, runtime, request, false);
     heard = wait(self);
-    check(heard.deltas <= 2 && heard.unasked == 0 && heard.streamed == heard.last.text, "credit holds over the network");
+    check(heard.deltas <= 2 && heard.unasked == 0 && heard.streamed == heard.last.text,
+          "credit holds over the network");
 
     const auto sink = submit(self, runtime, long_request());
     wait_until_running(self, runtime);

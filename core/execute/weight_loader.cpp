@@ -210,8 +210,8 @@ result<gqa_attention> weight_loader::load_gqa(const attention_weight_names& name
     MOIRA_TRY(key, load_linear(names.k, names.k_bias, kv_side, shape_.hidden));
     MOIRA_TRY(value, load_linear(names.v, names.v_bias, kv_side, shape_.hidden));
     if (shape.query_key_norm) {
-        MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.head_dim));
-        MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.head_dim));
+        MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.row_norm ? shape_.query_width() : shape.head_dim));
+        MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.row_norm ? kv_side : shape.head_dim));
         made.query_norm = std::move(query_norm);
         made.key_norm = std::move(key_norm);
     }

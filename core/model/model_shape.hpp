@@ -30,6 +30,7 @@ struct rope_shape {
 struct gqa_shape {
     std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
     bool query_key_norm = false; ///< RMSNorm of every query and key head
+    bool row_norm = false;       ///< that norm spans all heads of a row instead
     bool bias = false;           ///< on q, k, v (and o when output_bias)
     bool output_bias = false;
     std::int32_t window = 0; ///< 0: none

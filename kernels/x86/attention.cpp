@@ -18,6 +18,9 @@ constexpr uint32_t block_positions = 64;
 // Heads of one task: queries, outputs and running sums of 16 stay in the first cache beside a block.
 constexpr uint32_t task_heads = 16;
 
+// Tasks of one row at a time: the KV heads of most models.
+constexpr uint32_t row_tasks = 16;
+
 struct attention_task {
     uint32_t heads; // 1 to task_heads
     const float* query;
@@ -32,17 +35,31 @@ struct attention_task {
     const float* sinks; // one more logit per head without a value, or nullptr
 };
 
-// The visible token slots of one block and their softmax weights for each head.
-struct alignas(64) position_block {
-    float weights[task_heads][block_positions];
+// The visible token slots of one block.
+struct slot_block {
     const float* slots[block_positions];
     uint32_t count;
+};
+
+// And their softmax weights for each head. next: what is asked for meanwhile, place by place.
+struct alignas(64) position_block : slot_block {
+    float weights[task_heads][block_positions];
+    const float* next[block_positions];
 };
 
 // Multiply-adds must be under way for two units with a latency of four cycles: eight keys for one query, or four keys
 // for four (AVX2 has registers for two) that keep each vector for as many multiply-adds.
 constexpr uint32_t keys_at_once = 8;
 constexpr uint32_t heads_at_once = simd_lanes == 16 ? 4 : 2;
+
+// The next block's lines are asked for in step with what is computed: memory takes a few at a time, and in a burst they
+// would hold up everything behind them. Slots lie too far apart for hardware prefetch.
+template <uint32_t count>
+inline void fetch_lines(const float* address) {
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < count; ++i)
+        _mm_prefetch(address + i * 16, _MM_HINT_T1);
+}
 
 template <uint32_t heads, uint32_t key_count>
 void dot_keys(const attention_task& task, uint32_t head, const float* const* keys, uint32_t first,
@@ -53,6 +70,9 @@ void dot_keys(const attention_task& task, uint32_t head, const float* const* key
         for (simd_float& sum : row)
             sum = simd_zero();
     for_vectors(task.key_width, [&](uint32_t offset, uint32_t count) {
+        if (head == 0)
+            for (uint32_t i = 0; i < key_count; ++i)
+                fetch_lines<1>(block.next[first + i] + task.key_offset + offset);
         simd_float values[key_count];
 #pragma GCC unroll 8
         for (uint32_t i = 0; i < key_count; ++i)
@@ -82,7 +102,7 @@ void for_heads(uint32_t heads, const Function& function) {
 
 // Page by page: a division per position would cost as much as its dot product.
 void find_slots(const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens, uint32_t begin,
-                position_block& block) {
+                slot_block& block) {
     const int32_t* page = kv.page_table + row.page_table_offset + begin / page_tokens;
     uint32_t within = begin % page_tokens;
     for (uint32_t i = 0; i < block.count; ++page, within = 0) {
@@ -91,6 +111,19 @@ void find_slots(const moira_kv_view& kv, const moira_attention_row& row, uint32_
         for (; within < page_tokens && i < block.count; ++within, ++i, slot += kv.slot_stride)
             block.slots[i] = slot;
     }
+}
+
+uint32_t block_end(uint32_t begin) {
+    return (begin / block_positions + 1) * block_positions;
+}
+
+// The slots from `begin` to the end of its block or of the context; none behind the context.
+void find_block(const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens, uint32_t begin,
+                slot_block& block) {
+    const uint32_t end = std::min(block_end(begin), static_cast<uint32_t>(row.context_length));
+    block.count = end > begin ? end - begin : 0;
+    if (block.count > 0)
+        find_slots(kv, row, page_tokens, begin, block);
 }
 
 void score_block(const attention_task& task, position_block& block) {
@@ -174,6 +207,8 @@ void add_values(const attention_task& task, const position_block& block, const f
                 simd_multiply(simd_load(out + h * task.out_stride + v * simd_lanes), simd_set(rescale[head + h]));
     for (uint32_t i = 0; i < block.count; ++i) {
         const float* value = block.slots[i] + task.value_offset + column;
+        if (head == 0)
+            fetch_lines<vectors * simd_lanes / 16>(block.next[i] + task.value_offset + column);
         simd_float values[vectors];
 #pragma GCC unroll 8
         for (uint32_t v = 0; v < vectors; ++v)
@@ -229,46 +264,46 @@ void clear_heads(const attention_task& task) {
         std::memset(task.out + head * task.out_stride, 0, task.value_width * sizeof(float));
 }
 
-void attend(const attention_task& task, const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens,
-            uint32_t first) {
-    clear_heads(task);
+// All tasks of one row: block by block, so that slots come from memory in one stream whatever part each task reads.
+void attend(const attention_task* tasks, uint32_t task_count, const moira_kv_view& kv, const moira_attention_row& row,
+            uint32_t page_tokens, uint32_t first) {
     const auto end = static_cast<uint32_t>(row.context_length);
+    softmax_state states[row_tasks];
+    for (uint32_t t = 0; t < task_count; ++t) {
+        clear_heads(tasks[t]);
+        begin_softmax(tasks[t], states[t]);
+    }
     if (first >= end)
         return;
-    softmax_state state;
-    begin_softmax(task, state);
     position_block block;
-    for (uint32_t start = first / block_positions * block_positions; start < end; start += block_positions) {
-        const uint32_t begin = std::max(start, first);
-        block.count = std::min(start + block_positions, end) - begin;
-        find_slots(kv, row, page_tokens, begin, block);
-        score_block(task, block);
-        weigh_block(task, block, state);
-        add_block(task, block, state.rescale);
+    slot_block next;
+    find_block(kv, row, page_tokens, first, next);
+    for (uint32_t begin = first; begin < end; begin = block_end(begin)) {
+        static_cast<slot_block&>(block) = next;
+        find_block(kv, row, page_tokens, block_end(begin), next);
+        for (uint32_t i = 0; i < block_positions; ++i)
+            block.next[i] = i < next.count ? next.slots[i] : block.slots[0]; // there is no more: what is here
+        for (uint32_t t = 0; t < task_count; ++t) {
+            score_block(tasks[t], block);
+            weigh_block(tasks[t], block, states[t]);
+            add_block(tasks[t], block, states[t].rescale);
+        }
     }
-    for (uint32_t head = 0; head < task.heads; ++head)
-        divide_row(task.out + head * task.out_stride, task.value_width, state.sum[head]);
+    for (uint32_t t = 0; t < task_count; ++t)
+        for (uint32_t head = 0; head < tasks[t].heads; ++head)
+            divide_row(tasks[t].out + head * tasks[t].out_stride, tasks[t].value_width, states[t].sum[head]);
 }
 
-// Units are numbered head * rows + row. Calls function(head, count, row) for runs of heads of one row within the share:
-// at most task_heads, all within one group of `group` heads. A group's rows follow each other, so that its weights stay
-// in the cache.
-template <class Function>
-void for_head_runs(const work_share& share, uint64_t rows, uint64_t heads, uint64_t group, const Function& function) {
-    const uint64_t step = std::min<uint64_t>(group, task_heads);
-    for (uint64_t group_begin = share.begin / rows / group * group; group_begin * rows < share.end;
-         group_begin += group)
-        for (uint64_t run = group_begin; run < std::min(group_begin + group, heads); run += step)
-            for (uint64_t row = 0; row < rows; ++row) {
-                const uint64_t run_end = std::min({run + step, group_begin + group, heads});
-                // The first head with head * rows + row >= begin, and with >= end.
-                const uint64_t from = share.begin > row ? (share.begin - row + rows - 1) / rows : 0;
-                const uint64_t to = share.end > row ? (share.end - row + rows - 1) / rows : 0;
-                const uint64_t begin = std::max(run, from);
-                const uint64_t end = std::min(run_end, to);
-                if (begin < end)
-                    function(begin, static_cast<uint32_t>(end - begin), row);
-            }
+// Units are numbered head * rows + row.
+struct head_range {
+    uint64_t begin;
+    uint64_t end;
+};
+
+// The heads of a row that belong to the share: those with begin <= head * rows + row < end.
+head_range heads_of_row(const work_share& share, uint64_t rows, uint64_t row) {
+    const auto first_from = [&](uint64_t unit) { return unit > row ? (unit - row + rows - 1) / rows : 0; };
+    return {first_from(share.begin), first_from(share.end)};
 }
 
 // out[n] = matrix [n, k] * x[k].
@@ -285,67 +320,98 @@ void project(const moira_quantization& quantization, uint32_t n, uint32_t k, con
     }
 }
 
+// The task of the heads from `head` on that share its keys, up to `end`.
+attention_task gqa_task(const moira_attention_gqa_desc& desc, const moira_attention_args& args, uint64_t row,
+                        uint64_t head, uint64_t end) {
+    const uint64_t group = desc.heads / desc.kv_heads;
+    const uint64_t group_end = (head / group + 1) * group;
+    attention_task task{};
+    task.heads = static_cast<uint32_t>(std::min({group_end, end, head + task_heads}) - head);
+    task.query = args.q + row * args.q_stride + head * desc.head_dim;
+    task.query_stride = desc.head_dim;
+    task.out = args.out + row * args.out_stride + head * desc.head_dim;
+    task.out_stride = desc.head_dim;
+    task.key_width = task.value_width = desc.head_dim;
+    task.key_offset = head / group * desc.head_dim;
+    task.value_offset = task.key_offset + args.kv.value_offset;
+    task.scale = desc.scale;
+    task.sinks = desc.sinks ? args.sinks + head : nullptr;
+    return task;
+}
+
+// Some heads of one row, in latent space.
+void attend_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args, float* scratch, uint64_t index,
+                head_range heads) {
+    const mla_layout layout =
+        mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim);
+    const uint64_t q_width = uint64_t{desc.key_dim} + desc.rope_dim;
+    attention_task task{};
+    task.heads = static_cast<uint32_t>(heads.end - heads.begin);
+    task.query = scratch;
+    task.query_stride = mla_query_floats(desc);
+    task.out = scratch + task.query_stride * mla_task_heads(desc);
+    task.out_stride = mla_latent_floats(desc);
+    task.key_width = desc.kv_rank + desc.rope_dim;
+    task.value_width = desc.kv_rank;
+    task.scale = desc.scale;
+    const char* packed = static_cast<const char*>(args.weight) + heads.begin * layout.head_bytes;
+    const float* q = args.q + index * args.q_stride + heads.begin * q_width;
+    for (uint64_t i = 0; i < task.heads; ++i, q += q_width) {
+        float* query = scratch + i * task.query_stride;
+        project(desc.quantization, desc.kv_rank, desc.key_dim, packed + i * layout.head_bytes, q, query);
+        std::memcpy(query + desc.kv_rank, q + desc.key_dim, desc.rope_dim * sizeof(float));
+    }
+    attend(&task, 1, args.kv, args.row_table[index], desc.page_tokens, 0);
+    float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
+    for (uint64_t i = 0; i < task.heads; ++i)
+        project(desc.quantization, desc.value_dim, desc.kv_rank, packed + i * layout.head_bytes + layout.value,
+                task.out + i * task.out_stride, out + i * desc.value_dim);
+}
+
 } // namespace
 
 void x86_attention_gqa(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
                        const work_share& share) {
     const page_limits limits = page_limits_of(desc, args);
-    const uint64_t group = desc.heads / desc.kv_heads;
-    for_head_runs(share, args.rows, desc.heads, group, [&](uint64_t head, uint32_t count, uint64_t index) {
+    for (uint64_t index = 0; index < args.rows; ++index) {
         const moira_attention_row& row = args.row_table[index];
-        const uint64_t key_offset = head / group * desc.head_dim;
-        const attention_task task{count,
-                                  args.q + index * args.q_stride + head * desc.head_dim,
-                                  desc.head_dim,
-                                  args.out + index * args.out_stride + head * desc.head_dim,
-                                  desc.head_dim,
-                                  desc.head_dim,
-                                  desc.head_dim,
-                                  key_offset,
-                                  key_offset + args.kv.value_offset,
-                                  desc.scale,
-                                  desc.sinks ? args.sinks + head : nullptr};
         const uint32_t first = attention_first_position(row, desc.window);
-        if (attention_row_valid(row, args.kv.page_table, limits, first))
-            attend(task, args.kv, row, desc.page_tokens, first);
-        else
-            clear_heads(task); // reported by find_error
-    });
+        const bool valid = attention_row_valid(row, args.kv.page_table, limits, first); // reported by find_error
+        const head_range heads = heads_of_row(share, args.rows, index);
+        for (uint64_t head = heads.begin; head < heads.end;) {
+            attention_task tasks[row_tasks];
+            uint32_t count = 0;
+            for (; count < row_tasks && head < heads.end; ++count) {
+                tasks[count] = gqa_task(desc, args, index, head, heads.end);
+                if (!valid)
+                    clear_heads(tasks[count]);
+                head += tasks[count].heads;
+            }
+            if (valid)
+                attend(tasks, count, args.kv, row, desc.page_tokens, first);
+        }
+    }
 }
 
+// A few heads of all rows after the other, so that the heads' weights stay in the cache.
 void x86_attention_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args,
                        const work_share& share) {
     const page_limits limits = page_limits_of(desc, args);
-    const mla_layout layout =
-        mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim);
-    const uint64_t query_stride = mla_query_floats(desc);
-    const uint64_t latent_stride = mla_latent_floats(desc);
-    float* queries = share.scratch;
-    float* latents = queries + query_stride * mla_task_heads(desc);
-    for_head_runs(
-        share, args.rows, desc.heads, mla_task_heads(desc), [&](uint64_t head, uint32_t count, uint64_t index) {
-            const moira_attention_row& row = args.row_table[index];
-            float* out = args.out + index * args.out_stride + head * desc.value_dim;
-            if (!attention_row_valid(row, args.kv.page_table, limits, 0)) { // reported by find_error
-                std::memset(out, 0, uint64_t{count} * desc.value_dim * sizeof(float));
-                return;
+    const uint64_t step = mla_task_heads(desc);
+    for (uint64_t begin = share.begin / args.rows; begin * args.rows < share.end; begin += step) {
+        for (uint64_t index = 0; index < args.rows; ++index) {
+            const head_range owned = heads_of_row(share, args.rows, index);
+            const head_range heads{std::max(begin, owned.begin), std::min(begin + step, owned.end)};
+            if (heads.begin >= heads.end)
+                continue;
+            if (attention_row_valid(args.row_table[index], args.kv.page_table, limits, 0)) { // reported by find_error
+                attend_mla(desc, args, share.scratch, index, heads);
+            } else {
+                float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
+                std::memset(out, 0, (heads.end - heads.begin) * desc.value_dim * sizeof(float));
             }
-            const char* packed = static_cast<const char*>(args.weight) + head * layout.head_bytes;
-            const float* q = args.q + index * args.q_stride + head * (uint64_t{desc.key_dim} + desc.rope_dim);
-            for (uint32_t i = 0; i < count; ++i) {
-                const float* from = q + i * (uint64_t{desc.key_dim} + desc.rope_dim);
-                float* query = queries + i * query_stride;
-                project(desc.quantization, desc.kv_rank, desc.key_dim, packed + i * layout.head_bytes, from, query);
-                std::memcpy(query + desc.kv_rank, from + desc.key_dim, desc.rope_dim * sizeof(float));
-            }
-            const attention_task task{
-                count, queries, query_stride, latents, latent_stride, desc.kv_rank + desc.rope_dim, desc.kv_rank,
-                0,     0,       desc.scale,   nullptr};
-            attend(task, args.kv, row, desc.page_tokens, 0);
-            for (uint32_t i = 0; i < count; ++i)
-                project(desc.quantization, desc.value_dim, desc.kv_rank, packed + i * layout.head_bytes + layout.value,
-                        latents + i * latent_stride, out + uint64_t{i} * desc.value_dim);
-        });
+        }
+    }
 }
 
 } // namespace moira

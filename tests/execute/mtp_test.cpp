@@ -189,7 +189,7 @@ TEST_CASE("experts that only drafted rows or the prediction layer ask for leave 
     auto plan = plan_prompt_rows(ids, 0, 12, drafting.model->limits());
     for (auto& sample : plan.samples)
         sample.follows_draft = sample.row >= 8;
-    plan.draft_requests.push_back({.rows = 12, .samples = 12, .pages = 1, .tokens_max = 0});
+    plan.draft_requests.push_back({.request = {0}, .rows = 12, .samples = 12, .pages = 1, .tokens_max = 0});
     REQUIRE_FALSE(drafting.model->run_step(plan).failure);
     const auto expected = plain.model->experts().statistics(), found = drafting.model->experts().statistics();
     CHECK(found.hits == expected.hits);

@@ -2,6 +2,7 @@
 
 #include "core/batch/sequence.hpp"
 #include "core/batch/step_builder.hpp"
+#include "core/batch/step_drafts.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -70,12 +71,10 @@ struct batcher::impl {
     void preempt_newest();
     void settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict, time_point now,
                 std::vector<sequence_output>& out);
-    void take_offer(sequence& owner, const step_result& outcome) const;
     sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
                                   time_point now);
     void follow(sequence& owner);
     void forget(sequence& owner);
-    result<std::vector<sampled_token>> find_samples(const flying_chunk& chunk, const step_result& outcome) const;
     void end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
     void end_expired(time_point now, std::vector<sequence_output>& out);
     void remove(const sequence& ended);
@@ -330,40 +329,6 @@ std::vector<sequence_output> batcher::fail_all(const error& why, time_point now)
 
 // ---- results in ----------------------------------------------------------------------------------------------------
 
-/// What was sampled behind the sequence's last token, and behind each drafted one.
-result<std::vector<sampled_token>> batcher::impl::find_samples(const flying_chunk& chunk,
-                                                               const step_result& outcome) const {
-    const request_id id = chunk.owner->id();
-    std::vector<sampled_token> found;
-    for (const sampled_token& each : outcome.samples)
-        if (each.request == id)
-            found.push_back(each);
-    if (found.size() != chunk.draft.size() + 1)
-        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned " +
-                                        std::to_string(found.size()) + " tokens for request " +
-                                        std::to_string(id.value) + ", expected " +
-                                        std::to_string(chunk.draft.size() + 1));
-    for (const sampled_token& each : found)
-        if (each.token < 0 || (limits.vocabulary > 0 && each.token >= limits.vocabulary))
-            return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned token " +
-                                            std::to_string(each.token) + " outside the vocabulary of " +
-                                            std::to_string(limits.vocabulary));
-    return found;
-}
-
-/// Ids outside the vocabulary would only fail in the next step.
-void batcher::impl::take_offer(sequence& owner, const step_result& outcome) const {
-    owner.drafting.offered.clear();
-    for (const offered_draft& each : outcome.offered)
-        if (each.request == owner.id())
-            owner.drafting.offered = each.tokens;
-    const auto outside = [this](token_id token) {
-        return token < 0 || (limits.vocabulary > 0 && token >= limits.vocabulary);
-    };
-    if (std::any_of(owner.drafting.offered.begin(), owner.drafting.offered.end(), outside))
-        owner.drafting.offered.clear();
-}
-
 /// Texts are followed from the first sample on; the order goes out before the step that samples.
 void batcher::impl::follow(sequence& owner) {
     if (owner.drafting.source != draft_source::ngram || owner.drafting.followed)
@@ -385,7 +350,7 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     sequence& owner = *chunk.owner;
     sequence_output output;
     output.id = owner.id();
-    const auto samples = find_samples(chunk, outcome);
+    const auto samples = samples_of(owner.id(), chunk.draft.size() + 1, limits.vocabulary, outcome);
     if (!samples) {
         end(owner, output, finish_reason::error, samples.error(), now);
         return output;
@@ -404,7 +369,7 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     }
     if (owner.drafting.source == draft_source::model && owner.drafting.offered.size() > chunk.draft.size())
         counts.dropped_drafts += owner.drafting.offered.size() - chunk.draft.size();
-    take_offer(owner, outcome);
+    owner.drafting.offered = offer_to(owner.id(), limits.vocabulary, outcome);
     for (std::size_t i = 0; i <= accepted; ++i) {
         if (i > 0) {
             owner.advance(1);

@@ -49,6 +49,11 @@ draft_verdict draft_verifier::judge_one(const sampled_draft& drafted) {
     if (found == texts_.end() || verdict.accepted >= drafted.sampled.size())
         return verdict;
     auto& text = found->second;
+    // Sampled before the order to follow was given: the text has it already.
+    if (drafted.position < std::ssize(text.tokens)) {
+        verdict.followed = true;
+        return verdict;
+    }
     // A step or an order was missed: what would be proposed belongs to another text.
     if (std::ssize(text.tokens) != drafted.position ||
         text.tokens.size() + verdict.accepted + 1 > limits_.tokens_max) {

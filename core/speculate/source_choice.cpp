@@ -67,7 +67,9 @@ void source_choice::note_step(std::int32_t sequences, double tokens, double cost
         known_ = known_ || plain_.per_token(sequences) > 0;
         return;
     }
-    const double without = tokens * plain_.per_token(sequences);
+    // Where drafts leave no plain step to compare with, the trial ends as one that did not pay: then there are some.
+    const double known = plain_.per_token(sequences);
+    const double without = known > 0 ? tokens * known : cost;
     if (ngram)
         ngram_.note(tokens, cost, without);
     if (model)

@@ -21,7 +21,9 @@ class simulation {
 public:
     explicit simulation(std::uint32_t seed)
         : random_(seed), options_(random_options()), batch_(options_, fake_bytes),
-          stream_(options_.kv.pages, options_.kv.page_tokens, fake_vocabulary), troubled_(chance(2)) {}
+          stream_(options_.kv.pages, options_.kv.page_tokens, fake_vocabulary), troubled_(chance(2)) {
+        stream_.mixed_sources = options_.speculation.automatic;
+    }
 
     void run() {
         constexpr int ticks_max = 20'000;

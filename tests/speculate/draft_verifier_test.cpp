@@ -52,6 +52,11 @@ TEST_CASE("a text that missed a step is given up, and followed again on order") 
     CHECK(verifier.followed() == 0);
     verifier.follow({{1}, {1, 2, 1, 2, 1}});
     CHECK(judge_one(verifier, step_of(1, 5, {}, {2})).followed);
+    // A step from before the order changes nothing.
+    CHECK(judge_one(verifier, step_of(1, 4, {}, {1})).followed);
+    const auto next = judge_one(verifier, step_of(1, 6, {}, {1}));
+    CHECK(next.followed);
+    CHECK(next.proposal.behind == 7);
     verifier.follow({{1}, {}});
     CHECK(verifier.followed() == 0);
 }

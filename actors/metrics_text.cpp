@@ -47,7 +47,11 @@ public:
     void info(const runtime_identity& identity) {
         head("info", "what is served, as labels", "gauge");
         text_.append("moira_info{model=\"").append(escaped(identity.model)).append("\",numerics_id=\"");
-        text_.append(escaped(identity.numerics_id)).append("\"} 1\n");
+        text_.append(escaped(identity.numerics_id)).append("\",lossy=\"");
+        std::string lossy;
+        for (const auto& lever : identity.lossy)
+            lossy += (lossy.empty() ? "" : ",") + lever;
+        text_.append(escaped(lossy)).append("\"} 1\n");
     }
 
     std::string take() { return std::move(text_); }

@@ -385,7 +385,7 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
-           impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
 }
 
@@ -393,6 +393,9 @@ std::vector<std::string> engine::notices() const {
     auto all = impl_->model.notices();
     const auto of_store = impl_->store->notices();
     all.insert(all.end(), of_store.begin(), of_store.end());
+    if (impl_->packing.quantizes())
+        all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
+                      "differ from the exact ones");
     return all;
 }
 

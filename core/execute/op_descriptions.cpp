@@ -181,17 +181,19 @@ const moira_op_header& header_of(const op_description& description) noexcept {
     return std::visit([](const auto& desc) -> const moira_op_header& { return desc.header; }, description);
 }
 
-std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, std::uint32_t weight_type) {
+std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, const weight_forms& weights) {
     const op_describer describe(shape, limits);
-    std::vector<op_description> ops{describe.embedding(weight_type), describe.rmsnorm(shape.hidden),
-                                    describe.head(plain_weight(weight_type)), describe.rope(shape.mla ? shape.mla->heads : shape.gqa->heads),
+    std::vector<op_description> ops{describe.embedding(weights.embedding), describe.rmsnorm(shape.hidden),
+                                    describe.head(weights.head), describe.rope(shape.mla ? shape.mla->heads : shape.gqa->heads),
                                     describe.kv_append()};
+    if (!same_quantization(weights.head, weights.linear))
+        ops.emplace_back(describe.linear({shape.hidden, shape.attention_width(), MOIRA_COMPUTE_AUTO, true}, weights.linear));
     if (shape.mla)
-        ops.emplace_back(describe.attention_mla(weight_type));
+        ops.emplace_back(describe.attention_mla(weights.kv_b));
     else
         ops.emplace_back(describe.attention_gqa());
     ops.emplace_back(describe.router_topk());
-    ops.emplace_back(describe.routed_experts(plain_weight(weight_type)));
+    ops.emplace_back(describe.routed_experts(weights.experts));
     ops.emplace_back(describe.combine_experts());
     return ops;
 }

@@ -2,7 +2,7 @@
 
 #include "core/execute/op_provider.hpp"
 #include "core/model/model_shape.hpp"
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include <cstdint>
 #include <variant>
@@ -63,7 +63,15 @@ using op_description =
 
 const moira_op_header& header_of(const op_description& description) noexcept;
 
-/// One op of every kind that the model uses, in the order of the layer loop: what `moira plugins --why` asks about.
-std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, std::uint32_t weight_type);
+/// How the weights of a model are read: those of one layer stand for all.
+struct weight_forms {
+    std::uint32_t embedding = MOIRA_TYPE_F32;
+    std::uint32_t kv_b = MOIRA_TYPE_F32;  ///< multi-head latent attention only
+    moira_quantization head{}, linear{}, experts{};
+};
+
+/// One op of every kind that the model uses, in the order of the layer loop: what `moira plugins --why` asks about. Two
+/// gemms where head and layers are stored in different ways.
+std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, const weight_forms& weights);
 
 }  // namespace moira

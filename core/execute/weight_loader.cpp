@@ -24,8 +24,8 @@ weight_loader::weight_loader(const checkpoint& model, const model_weight_names& 
 
 // ---- bytes ---------------------------------------------------------------------------------------------------------
 
-result<stored_weight> weight_loader::stored(const std::string& name) const {
-    auto found = find_stored_weight(model_, name);
+result<checkpoint_weight> weight_loader::stored(const std::string& name) const {
+    auto found = find_weight(model_, name);
     if (!found)
         return fail(found.error().code, model_.folder().string() + ": " + found.error().message);
     return found;
@@ -48,7 +48,7 @@ result<std::vector<std::byte>> weight_loader::read_scales(const tensor_location&
     return bytes;
 }
 
-result<std::vector<std::byte>> weight_loader::read_widened(const stored_weight& weight) {
+result<std::vector<std::byte>> weight_loader::read_widened(const checkpoint_weight& weight) {
     MOIRA_TRY(bytes, read_bytes(*weight.weight));
     if (!weight.scales)
         return bytes;
@@ -94,7 +94,7 @@ result<device_buffer> weight_loader::pack_bytes(const op_provider& provider, con
 }
 
 result<device_buffer> weight_loader::pack(const op_provider& provider, const moira_pack_desc& desc,
-                                          std::span<const stored_weight> weights) {
+                                          std::span<const checkpoint_weight> weights) {
     std::vector<std::vector<std::byte>> bytes;
     bytes.reserve(2 * weights.size());
     std::vector<moira_pack_source> sources;
@@ -118,7 +118,7 @@ result<device_buffer> weight_loader::pack(const op_provider& provider, const moi
 
 /// The absorbed form reads single rows of heads, which blocks of scales cross.
 result<device_buffer> weight_loader::load_kv_b(const prepared_op& attention, const moira_pack_desc& desc,
-                                               const stored_weight& kv_b) {
+                                               const checkpoint_weight& kv_b) {
     MOIRA_TRY(bytes, read_widened(kv_b));
     const moira_pack_source source{bytes.data(), nullptr, nullptr};
     return pack_bytes(*attention.provider, desc, {&source, 1}, kv_b.weight->name);
@@ -132,7 +132,7 @@ result<norm> weight_loader::load_norm(const std::string& name, std::int32_t widt
     return norm{op, std::move(weight)};
 }
 
-result<linear> weight_loader::load_packed(const moira_gemm_desc& desc, const stored_weight& stored, const std::string& bias_name) {
+result<linear> weight_loader::load_packed(const moira_gemm_desc& desc, const checkpoint_weight& stored, const std::string& bias_name) {
     linear made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;
@@ -157,7 +157,7 @@ result<gated_ffn> weight_loader::load_ffn(const ffn_weight_names& names, std::in
     MOIRA_TRY(up, stored(names.up));
     MOIRA_TRY(down, stored(names.down));
     const auto desc = describe_.every_row_ffn(inner, gate.quantization);
-    const std::array<stored_weight, 3> parts = {gate, up, down};
+    const std::array<checkpoint_weight, 3> parts = {gate, up, down};
     gated_ffn made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;

@@ -35,7 +35,7 @@ private:
     result<norm> load_norm(const std::string& name, std::int32_t width);
     result<linear> load_linear(const std::string& name, const std::string& bias_name, std::int32_t n, std::int32_t k,
                                bool accumulate = false);
-    result<linear> load_packed(const moira_gemm_desc& desc, const stored_weight& stored, const std::string& bias_name);
+    result<linear> load_packed(const moira_gemm_desc& desc, const checkpoint_weight& stored, const std::string& bias_name);
     result<gated_ffn> load_ffn(const ffn_weight_names& names, std::int32_t inner);
     result<mla_attention> load_mla(const attention_weight_names& names, const mla_shape& shape);
     result<gqa_attention> load_gqa(const attention_weight_names& names, const gqa_shape& shape);
@@ -44,20 +44,20 @@ private:
     result<model_layer> load_layer(std::int32_t index, bool is_moe, const expert_execution& experts);
     result<mtp_module> load_mtp(const expert_execution& experts);
 
-    /// Errors: those of find_stored_weight.
-    result<stored_weight> stored(const std::string& name) const;
+    /// Errors: those of find_weight.
+    result<checkpoint_weight> stored(const std::string& name) const;
     result<std::vector<std::byte>> read_bytes(const tensor_location& tensor);
     result<std::vector<std::byte>> read_scales(const tensor_location& scales);
     /// A matrix in a type that needs no scales: block-scaled weights become F32.
-    result<std::vector<std::byte>> read_widened(const stored_weight& weight);
+    result<std::vector<std::byte>> read_widened(const checkpoint_weight& weight);
     result<device_buffer> load_f32(const std::string& name, std::int32_t elements);
     result<device_buffer> to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment = device_alignment);
     result<device_buffer> pack(const op_provider& provider, const moira_pack_desc& desc,
-                               std::span<const stored_weight> weights);
+                               std::span<const checkpoint_weight> weights);
     result<device_buffer> pack_bytes(const op_provider& provider, const moira_pack_desc& desc,
                                      std::span<const moira_pack_source> sources, const std::string& name);
     result<device_buffer> load_kv_b(const prepared_op& attention, const moira_pack_desc& desc,
-                                    const stored_weight& kv_b);
+                                    const checkpoint_weight& kv_b);
 
     const checkpoint& model_;
     const model_shape& shape_;

@@ -4,8 +4,8 @@
 #include "core/experts/available_memory.hpp"
 #include "core/experts/expert_read_plan.hpp"
 #include "core/experts/model_file_reader.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "core/model/fp8_quantizer.hpp"
-#include "core/model/stored_weight.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -14,7 +14,7 @@
 namespace moira {
 namespace {
 
-using expert_matrices = std::array<stored_weight, 3>; // gate, up, down
+using expert_matrices = std::array<checkpoint_weight, 3>; // gate, up, down
 
 std::string describe_tensor(const tensor_location& tensor) {
     std::string text = tensor.name + " is " + std::string(tensor_type_name(tensor.type)) + " [";
@@ -29,7 +29,7 @@ result<expert_matrices> find_expert(const checkpoint& model, const ffn_weight_na
     for (std::size_t index = 0; index < found.size(); ++index) {
         if (!model.find(*wanted[index]))
             return fail(errc::invalid_config, "the checkpoint has no tensor " + *wanted[index]);
-        const auto stored = find_stored_weight(model, *wanted[index]);
+        const auto stored = find_weight(model, *wanted[index]);
         if (!stored)
             return tl::unexpected(stored.error());
         found[index] = *stored;
@@ -49,8 +49,7 @@ result<expert_shape> read_expert_shape(const expert_matrices& matrices) {
     if (gate.shape.size() != 2 || gate.shape[0] < 1 || gate.shape[1] < 1 || gate.shape[0] > dimension_max ||
         gate.shape[1] > dimension_max)
         return fail(errc::invalid_config, describe_tensor(gate) + ", expected a matrix [inner, hidden]");
-    return expert_shape{
-        .inner = gate.shape[0], .hidden = gate.shape[1], .quantization = matrices[0].quantization};
+    return expert_shape{.inner = gate.shape[0], .hidden = gate.shape[1], .quantization = matrices[0].quantization};
 }
 
 result<void> check_expert(const expert_matrices& matrices, const expert_shape& shape) {
@@ -116,9 +115,9 @@ std::uint64_t quantized_expert_bytes(const moira_pack_desc& desc) {
 /// What is read of an expert: its matrices, then their scales where they have some.
 std::vector<const tensor_location*> tensors_of(const expert_matrices& matrices) {
     std::vector<const tensor_location*> tensors;
-    for (const stored_weight& matrix : matrices)
+    for (const checkpoint_weight& matrix : matrices)
         tensors.push_back(matrix.weight);
-    for (const stored_weight& matrix : matrices)
+    for (const checkpoint_weight& matrix : matrices)
         if (matrix.scales)
             tensors.push_back(matrix.scales);
     return tensors;
@@ -182,8 +181,7 @@ result<std::unique_ptr<slab_source>> checkpoint_slab_source::create(const checkp
 }
 
 result<void> checkpoint_slab_source::plan_all(const checkpoint& model, const model_weight_names& names) {
-    const expert_shape shape = {
-        .inner = packing_.desc.n, .hidden = packing_.desc.k, .quantization = packing_.source};
+    const expert_shape shape = {.inner = packing_.desc.n, .hidden = packing_.desc.k, .quantization = packing_.source};
     for (const layer_weight_names& layer : names.layers) {
         std::vector<expert_read_plan>& plans = plans_.emplace_back();
         plans.reserve(layer.experts.size());
@@ -292,7 +290,9 @@ result<void> checkpoint_slab_source::load(expert_id expert, std::span<std::byte>
 
 } // namespace
 
-bool expert_packing::quantizes() const noexcept { return !same_quantization(source, desc.quantization); }
+bool expert_packing::quantizes() const noexcept {
+    return !same_quantization(source, desc.quantization);
+}
 
 result<moira_quantization> expert_quantization(const checkpoint& model, const model_weight_names& names,
                                                expert_precision precision) {

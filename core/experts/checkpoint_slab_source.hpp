@@ -13,8 +13,8 @@ namespace moira {
 /// available now (the other half is for everybody else) and direct I/O when they do not: both wrong choices cost 2-4x.
 enum class expert_io { automatic, direct, buffered };
 
-/// What experts are in their slots: as in the checkpoint, or E4M3 with a scale per block of 128 x 128 where the checkpoint
-/// is wider (then lossy, see quantize_to_fp8). One choice for all experts, cold and hot.
+/// What experts are in their slots: as in the checkpoint, or E4M3 with a scale per block of 128 x 128 where the
+/// checkpoint is wider (then lossy, see quantize_to_fp8). One choice for all experts, cold and hot.
 enum class expert_precision { keep, fp8 };
 
 /// Reads gate, up and down of one expert with their scales from safetensors (one read when they lie within a gap of at
@@ -35,8 +35,8 @@ result<moira_quantization> expert_quantization(const checkpoint& model, const mo
 struct expert_packing {
     moira_pack_desc desc{};
     moira_pack_info info{};
-    std::uint64_t source_bytes = 0; ///< in the checkpoint, one expert
-    moira_quantization source{};    ///< in the checkpoint; what is packed is desc.quantization
+    std::uint64_t source_bytes = 0;  ///< in the checkpoint, one expert
+    moira_quantization source{};     ///< in the checkpoint; what is packed is desc.quantization
     bool quantizes() const noexcept; ///< experts lose precision on their way into a slot
 };
 result<expert_packing> query_expert_packing(const checkpoint& model, const model_weight_names& names,

@@ -36,7 +36,7 @@ struct expert_read_plan {
     std::array<expert_read, expert_tensors_max> reads{};
     std::uint32_t read_count = 0;
     std::array<std::uint64_t, expert_tensors_max> tensor_offsets{}; ///< in scratch, in the order asked
-    std::uint64_t scratch_bytes = 0; ///< a multiple of read_alignment
+    std::uint64_t scratch_bytes = 0;                                ///< a multiple of read_alignment
 
     std::span<const expert_read> all_reads() const noexcept { return {reads.data(), read_count}; }
 };

@@ -2,8 +2,8 @@
 
 #include "core/model/architectures/architecture.hpp"
 #include "core/model/checkpoint_files.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "core/model/shown_name.hpp"
-#include "core/model/stored_weight.hpp"
 
 #include <set>
 
@@ -226,7 +226,7 @@ result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules) {
         else
             described->mtp_weights(shape, layer - shape.layers, mtp_names, layer_names, weights);
         for (const auto& expected : weights.tensors()) {
-            const auto stored = find_stored_weight(model, expected.name);
+            const auto stored = find_weight(model, expected.name);
             if (!stored)
                 return tl::unexpected(stored.error());
             // Rows of the embedding are looked up, not multiplied: nobody would apply the scales.

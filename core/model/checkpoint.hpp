@@ -52,7 +52,7 @@ private:
 
 /// Whether this build can compute from the checkpoint's weight types; open() accepts any type, so that a checkpoint
 /// that cannot run can still be inspected. `mtp_modules`: how many multi-token-prediction modules are to run too.
-/// Errors: those of find_stored_weight.
+/// Errors: those of find_weight.
 result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules = 0);
 
 /// Names of the tensors of one layer in the checkpoint's own spelling; empty where the layer has none.

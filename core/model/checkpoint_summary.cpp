@@ -1,5 +1,5 @@
 #include "core/model/checkpoint.hpp"
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 #include "core/model/fp8_quantizer.hpp"
 
 #include "core/base/float_formats.hpp"
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "plugins/moira_plugin.h"
 
 #include <algorithm>

@@ -75,8 +75,8 @@ struct model_shape {
     moe_shape moe;
     std::vector<bool> layer_is_moe; ///< [layers]
     bool tied_embedding = false;
-    /// quantization_config.weight_block_size: rows and columns of a weight that share one scale. Read only where weights
-    /// have scales.
+    /// quantization_config.weight_block_size: rows and columns of a weight that share one scale. Read only where
+    /// weights have scales.
     std::int32_t scale_block_rows = 128, scale_block_columns = 128;
     std::int32_t mtp_layers = 0; ///< declared multi-token-prediction modules, stored as layers `layers` ...
     std::optional<token_id> bos;

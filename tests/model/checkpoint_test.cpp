@@ -1,5 +1,5 @@
 #include "core/model/checkpoint.hpp"
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "tests/model/tiny_checkpoint.hpp"
 #include "tests/model/tiny_configs.hpp"
 
@@ -166,8 +166,8 @@ TEST_CASE("FP8 where no kernel reads it, and blocks of another size, do not run"
         tiny_checkpoint made(tiny_qwen());
         auto& tensor = made.find(name);
         tensor.type = tensor_type::f8_e4m3;
-        const auto blocks = tensor.shape.size() == 2 ? scale_shape(tensor.shape[0], tensor.shape[1])
-                                                     : std::vector<std::int64_t>{1, 1};
+        const auto blocks =
+            tensor.shape.size() == 2 ? scale_shape(tensor.shape[0], tensor.shape[1]) : std::vector<std::int64_t>{1, 1};
         made.tensors.push_back({scale_name(name), tensor_type::f32, blocks});
         const auto model = made.open();
         REQUIRE(model);

@@ -1,4 +1,4 @@
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include "core/model/fp8_quantizer.hpp"
 

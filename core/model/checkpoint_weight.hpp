@@ -34,7 +34,7 @@ moira_quantization block_scaled_weight();
 bool same_quantization(const moira_quantization& a, const moira_quantization& b) noexcept;
 
 /// A weight matrix [n, k] as the files hold it. Borrows from the checkpoint.
-struct stored_weight {
+struct checkpoint_weight {
     const tensor_location* weight = nullptr;
     const tensor_location* scales = nullptr; ///< F32, scale_shape(n, k); null: the weight has none
     moira_quantization quantization{};
@@ -52,7 +52,7 @@ struct stored_weight {
 /// one scale per 128 x 128 block. Errors: corrupt_file (no such tensor), invalid_config (scales of another shape, or of
 /// a weight that has its full width), unsupported (types that no kernel reads, FP8 without scales or with those of
 /// another type, blocks of another size in config.json).
-result<stored_weight> find_stored_weight(const checkpoint& model, const std::string& name);
+result<checkpoint_weight> find_weight(const checkpoint& model, const std::string& name);
 
 /// A scale is a finite number of at least 0 whose product with the largest E4M3 value is finite too: a weight is never
 /// infinite or NaN by its scale. 0 makes a block of zeros. The weights themselves are not looked at, as in every other

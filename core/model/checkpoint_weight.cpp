@@ -1,4 +1,4 @@
-#include "core/model/stored_weight.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include "core/model/kernel_type.hpp"
 
@@ -89,8 +89,8 @@ bool same_quantization(const moira_quantization& a, const moira_quantization& b)
            a.block_n == b.block_n && a.block_k == b.block_k && a.activation == b.activation;
 }
 
-result<stored_weight> find_stored_weight(const checkpoint& model, const std::string& name) {
-    stored_weight found;
+result<checkpoint_weight> find_weight(const checkpoint& model, const std::string& name) {
+    checkpoint_weight found;
     found.weight = model.find(name);
     if (!found.weight)
         return fail(errc::corrupt_file, "tensor " + name + " is missing");

@@ -1,6 +1,5 @@
 #include "core/model/fp8_quantizer.hpp"
 
-#include "core/base/float_formats.hpp"
 #include "core/model/checkpoint_weight.hpp"
 #include "plugins/moira_plugin.h"
 
@@ -20,11 +19,19 @@ std::size_t element_bytes(std::uint32_t type) {
     return type == MOIRA_TYPE_F32 ? 4 : type == MOIRA_TYPE_BF16 || type == MOIRA_TYPE_F16 ? 2 : 0;
 }
 
-/// |x| <= 448 to its nearest E4M3 value, ties to even. Branches are selections, so that compilers use vectors.
+/// All ones where the condition holds: selecting with it leaves no branch, so that compilers use vectors.
+std::uint32_t mask_of(bool condition) {
+    return 0U - static_cast<std::uint32_t>(condition);
+}
+
+/// x to its nearest E4M3 value, ties to even; beyond 448 it is 448.
 std::uint8_t nearest_e4m3(float x) {
     const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
     const std::uint32_t sign = bits >> 24 & 0x80U;
-    const std::uint32_t magnitude = bits & 0x7fffffffU;
+    // As signed numbers: vectors of the oldest x86-64 compare no others.
+    const auto size = static_cast<std::int32_t>(bits & 0x7fffffffU);
+    constexpr auto largest = std::bit_cast<std::int32_t>(f8_e4m3_max);
+    const auto magnitude = static_cast<std::uint32_t>(size < largest ? size : largest);
     // 20 of 23 mantissa bits go, half of the last kept one is added first; the exponent's bias becomes 7 instead of
     // 127.
     const std::uint32_t normal = ((magnitude + 0x7ffffU + (magnitude >> 20 & 1U)) >> 20) - ((127U - 7U) << 3);
@@ -33,34 +40,68 @@ std::uint8_t nearest_e4m3(float x) {
     constexpr float rounder = 0x1p14F;
     const std::uint32_t subnormal =
         std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + rounder) - std::bit_cast<std::uint32_t>(rounder);
-    constexpr std::uint32_t normal_min_bits = (127U - 6U) << 23; // 2^-6
-    return static_cast<std::uint8_t>(sign | (magnitude < normal_min_bits ? subnormal : normal));
+    constexpr std::int32_t normal_min_bits = (127 - 6) << 23; // 2^-6
+    const std::uint32_t small = mask_of(static_cast<std::int32_t>(magnitude) < normal_min_bits);
+    return static_cast<std::uint8_t>(sign | (subnormal & small) | (normal & ~small));
+}
+
+/// IEEE 754 binary16. The same bits read as float32 have an exponent bias of 127 instead of 15: 2^112 makes up for the
+/// difference, subnormals too. Infinity and NaN keep their exponent of all ones.
+float widen_f16(std::uint16_t half) {
+    const std::uint32_t magnitude = (half & 0x7fffU) << 13;
+    const float finite = std::bit_cast<float>(magnitude) * 0x1p112F;
+    const std::uint32_t not_finite = mask_of((half & 0x7c00U) == 0x7c00U);
+    const std::uint32_t bits =
+        (std::bit_cast<std::uint32_t>(finite) & ~not_finite) | ((magnitude | infinity_bits) & not_finite);
+    return std::bit_cast<float>(bits | (half & 0x8000U) << 16);
+}
+
+/// Widens values at any address; gives the largest magnitude's bits, of which those of NaN and infinity are the
+/// largest. Signed for the same reason as above.
+template <class Stored, class Widen>
+std::int32_t widen_row(const std::byte* source, std::size_t columns, float* values, Widen widen) {
+    std::int32_t largest = 0;
+    for (std::size_t column = 0; column < columns; ++column) {
+        Stored stored{};
+        std::memcpy(&stored, source + column * sizeof stored, sizeof stored);
+        const float value = widen(stored);
+        values[column] = value;
+        const auto magnitude = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(value) & 0x7fffffffU);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+std::int32_t widen_row(std::uint32_t type, const std::byte* source, std::size_t columns, float* values) {
+    if (type == MOIRA_TYPE_BF16)
+        return widen_row<std::uint16_t>(source, columns, values, [](std::uint16_t bits) {
+            return std::bit_cast<float>(std::uint32_t{bits} << 16);
+        });
+    if (type == MOIRA_TYPE_F16)
+        return widen_row<std::uint16_t>(source, columns, values, widen_f16);
+    return widen_row<float>(source, columns, values, [](float value) { return value; });
+}
+
+void round_row(const float* values, float scale, std::size_t columns, std::byte* weight) {
+    for (std::size_t column = 0; column < columns; ++column)
+        weight[column] = static_cast<std::byte>(nearest_e4m3(values[column] / scale));
 }
 
 /// One block, widened: rows of `scale_block` values of which `columns` count.
 class block_buffer {
 public:
-    /// The largest magnitude's bits: those of NaN and infinity are the largest.
     std::uint32_t fill(std::uint32_t type, const std::byte* source, std::size_t row_bytes, std::size_t rows,
                        std::size_t columns) {
-        std::uint32_t largest = 0;
-        for (std::size_t row = 0; row < rows; ++row) {
-            const auto values = std::span(values_).subspan(row * scale_block, columns);
-            widen_to_f32(type, std::span(source + row * row_bytes, columns * element_bytes(type)), values);
-            for (const float value : values)
-                largest = std::max(largest, std::bit_cast<std::uint32_t>(value) & 0x7fffffffU);
-        }
-        return largest;
+        std::int32_t largest = 0;
+        for (std::size_t row = 0; row < rows; ++row)
+            largest =
+                std::max(largest, widen_row(type, source + row * row_bytes, columns, &values_[row * scale_block]));
+        return static_cast<std::uint32_t>(largest);
     }
 
     void round(float scale, std::size_t rows, std::size_t columns, std::byte* weight, std::size_t stride) const {
         for (std::size_t row = 0; row < rows; ++row)
-            for (std::size_t column = 0; column < columns; ++column) {
-                // The quotient of the largest magnitude may round to just above 448.
-                const float quotient = values_[row * scale_block + column] / scale;
-                const float bounded = std::min(std::max(quotient, -f8_e4m3_max), f8_e4m3_max);
-                weight[row * stride + column] = static_cast<std::byte>(nearest_e4m3(bounded));
-            }
+            round_row(&values_[row * scale_block], scale, columns, weight + row * stride);
     }
 
 private:

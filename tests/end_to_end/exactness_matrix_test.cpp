@@ -74,9 +74,16 @@ std::vector<generation_input> requests() {
     return all;
 }
 
-std::unique_ptr<local_runtime> start(const variation& how, const std::string& plugin, std::uint64_t slot_bytes) {
+/// What a hash can be compared within.
+struct numerics {
+    std::string plugin;
+    std::string precision = "keep"; // of experts: a hash group of its own
+};
+
+std::unique_ptr<local_runtime> start(const variation& how, const numerics& group, std::uint64_t slot_bytes) {
     settings all;
-    all.compute.plugin = plugin;
+    all.compute.plugin = group.plugin;
+    all.experts.precision = group.precision;
     all.compute.threads = how.threads;
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
@@ -99,11 +106,17 @@ std::uint64_t slot_bytes_of(const local_runtime& runtime) {
 /// Runs all requests under a variation, disturbing them at fixed numbers of tokens.
 class matrix_run {
 public:
+<<<<<<< HEAD
     matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
         : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
         if (how.embedded) {
             transport_ = std::make_unique<embedded_transport>(*runtime_);
         } else if (how.http) {
+=======
+    matrix_run(const variation& how, const numerics& group, std::uint64_t slot_bytes)
+        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, group, slot_bytes)) {
+        if (how.http) {
+>>>>>>> h-fp8
             const auto bound = runtime_->listen_http("127.0.0.1:0");
             REQUIRE_MESSAGE(bound, bound.error().message);
             transport_ = std::make_unique<http_transport>(*bound);
@@ -178,8 +191,8 @@ private:
 /// The undisturbed answers of one plugin, and comparisons with them.
 class matrix {
 public:
-    explicit matrix(std::string plugin) : plugin_(std::move(plugin)) {
-        matrix_run run(variation{}, plugin_, 0);
+    explicit matrix(numerics group) : group_(std::move(group)) {
+        matrix_run run(variation{}, group_, 0);
         expected_ = run.outcomes();
         slot_bytes_ = slot_bytes_of(run.runtime());
         numerics_ = run.runtime().identity().numerics_id;
@@ -190,8 +203,13 @@ public:
     }
 
     void check(const variation& how) {
+<<<<<<< HEAD
         INFO(plugin_, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
         matrix_run run(how, plugin_, slot_bytes_);
+=======
+        INFO(group_.plugin, ", experts ", group_.precision, how.http ? " over HTTP: " : ": ", how.name());
+        matrix_run run(how, group_, slot_bytes_);
+>>>>>>> h-fp8
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
         for (std::size_t request = 0; request < found.size(); ++request) {
@@ -207,6 +225,9 @@ public:
     }
 
     std::size_t checked() const noexcept { return checked_; }
+    const std::vector<matrix_outcome>& expected() const noexcept { return expected_; }
+    const std::string& numerics_id() const noexcept { return numerics_; }
+    std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
 
     /// One runtime may draft or prefetch nothing where that does not pay or fit; all together must have.
     void check_speculated() {
@@ -265,7 +286,8 @@ private:
         CHECK(control.recall_at(static_cast<std::size_t>(experts.prediction->top_k)) == 1.0);
     }
 
-    std::string plugin_, numerics_;
+    numerics group_;
+    std::string numerics_;
     std::vector<matrix_outcome> expected_;
     std::uint64_t slot_bytes_ = 0;
     std::map<std::string, std::uint64_t> drafted_, accepted_;
@@ -378,7 +400,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
             continue;
         }
         const stopwatch watch;
-        matrix all(plugin);
+        matrix all({plugin});
         for (const auto& how : single_factors())
             all.check(how);
         all.check_speculated();
@@ -388,7 +410,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
 
 TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on the plugin that is chosen by itself") {
     const stopwatch watch;
-    matrix all("");
+    matrix all({""});
     std::mt19937 random(20'240'611);
     const auto wanted = combinations_wanted();
     while (all.checked() < wanted)
@@ -396,4 +418,19 @@ TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on t
     if (wanted >= 20) // fewer need not have met every mode
         all.check_speculated();
     watch.report("combinations", all.checked());
+}
+
+TEST_CASE("experts rounded to FP8 have hashes of their own, which are as steady") {
+    const stopwatch watch;
+    const matrix exact({""});
+    matrix rounded({"", "fp8"});
+    CHECK(rounded.numerics_id() != exact.numerics_id());
+    CHECK(rounded.slot_bytes() < exact.slot_bytes());
+    for (std::size_t request = 0; request < rounded.expected().size(); ++request)
+        CHECK(rounded.expected()[request].logits_hash != exact.expected()[request].logits_hash);
+    std::mt19937 random(20'240'612);
+    const auto wanted = combinations_wanted() / 2;
+    while (rounded.checked() < wanted)
+        rounded.check(combination(random));
+    watch.report("experts in FP8", rounded.checked());
 }

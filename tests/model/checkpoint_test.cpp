@@ -128,6 +128,8 @@ TEST_CASE("FP8 weights with their scales count and run") {
     CHECK(summary.bytes_by_type.at("F8_E4M3") == 5 * 8);
     CHECK(summary.bytes_by_type.at("F32") == 4);
     CHECK(summary.bytes_per_expert == 3 * 5 * 8 * 2);
+    CHECK(summary.expert_type == "F8_E4M3");
+    CHECK(summary.refusal.empty());
     CHECK(check_runnable(*model));
 }
 
@@ -157,6 +159,7 @@ TEST_CASE("FP8 weights whose scales do not fit open but do not run, and the tens
         const auto runnable = check_runnable(*model);
         REQUIRE_FALSE(runnable);
         CHECK(runnable.error().code == each.code);
+        CHECK(summarize(*model).refusal == runnable.error().message);
         CHECK(names(runnable.error(), name));
     }
 }

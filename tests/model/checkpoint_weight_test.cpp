@@ -1,5 +1,6 @@
 #include "core/model/checkpoint_weight.hpp"
 
+#include "core/base/float_formats.hpp"
 #include "core/model/fp8_quantizer.hpp"
 
 #include <bit>
@@ -150,7 +151,7 @@ TEST_CASE("weights that no scale can hold are refused") {
           errc::invalid_argument);
 }
 
-TEST_CASE("BF16 and F16 are quantised as their values in F32, at any address") {
+TEST_CASE("BF16 is quantised as its values in F32, at any address") {
     const auto values = random_values(200 * 130, 5);
     std::vector<float> rounded(values.size());
     std::vector<std::byte> halves(values.size() * 2 + 1);
@@ -165,6 +166,32 @@ TEST_CASE("BF16 and F16 are quantised as their values in F32, at any address") {
     REQUIRE(quantize_to_fp8(MOIRA_TYPE_BF16, std::span(halves).subspan(1), 200, 130, made.weight, made.scales));
     CHECK(made.weight == expected->weight);
     CHECK(made.scales == expected->scales);
+}
+
+TEST_CASE("every finite F16 number is quantised as its value in F32") {
+    constexpr std::uint32_t n = 248, k = 256; // 2 signs x 31 exponents x 1024 mantissas
+    std::vector<std::byte> halves(std::size_t{n} * k * 2);
+    std::vector<float> values(std::size_t{n} * k);
+    std::size_t at = 0;
+    for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+        if ((bits & 0x7c00) == 0x7c00)
+            continue;
+        const auto half = static_cast<std::uint16_t>(bits);
+        std::memcpy(halves.data() + at * 2, &half, 2);
+        values[at++] = f16_to_f32(half);
+    }
+    REQUIRE(at == values.size());
+    const auto expected = quantize(values, n, k);
+    REQUIRE(expected);
+    quantized made{std::vector<std::byte>(values.size()), std::vector<std::byte>(fp8_scale_bytes(n, k))};
+    REQUIRE(quantize_to_fp8(MOIRA_TYPE_F16, halves, n, k, made.weight, made.scales));
+    CHECK(made.weight == expected->weight);
+    CHECK(made.scales == expected->scales);
+    for (const std::uint16_t bad : {0x7c00, 0xfc00, 0x7e00}) {
+        std::memcpy(halves.data() + 1000, &bad, 2);
+        CHECK(quantize_to_fp8(MOIRA_TYPE_F16, halves, n, k, made.weight, made.scales).error().code ==
+              errc::corrupt_file);
+    }
 }
 
 TEST_CASE("scales are finite and not negative") {

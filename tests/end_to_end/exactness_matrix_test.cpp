@@ -106,17 +106,11 @@ std::uint64_t slot_bytes_of(const local_runtime& runtime) {
 /// Runs all requests under a variation, disturbing them at fixed numbers of tokens.
 class matrix_run {
 public:
-<<<<<<< HEAD
-    matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
-        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
+    matrix_run(const variation& how, const numerics& group, std::uint64_t slot_bytes)
+        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, group, slot_bytes)) {
         if (how.embedded) {
             transport_ = std::make_unique<embedded_transport>(*runtime_);
         } else if (how.http) {
-=======
-    matrix_run(const variation& how, const numerics& group, std::uint64_t slot_bytes)
-        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, group, slot_bytes)) {
-        if (how.http) {
->>>>>>> h-fp8
             const auto bound = runtime_->listen_http("127.0.0.1:0");
             REQUIRE_MESSAGE(bound, bound.error().message);
             transport_ = std::make_unique<http_transport>(*bound);
@@ -203,13 +197,8 @@ public:
     }
 
     void check(const variation& how) {
-<<<<<<< HEAD
-        INFO(plugin_, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
-        matrix_run run(how, plugin_, slot_bytes_);
-=======
-        INFO(group_.plugin, ", experts ", group_.precision, how.http ? " over HTTP: " : ": ", how.name());
+        INFO(group_.plugin, ", experts ", group_.precision, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
         matrix_run run(how, group_, slot_bytes_);
->>>>>>> h-fp8
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
         for (std::size_t request = 0; request < found.size(); ++request) {

@@ -28,7 +28,8 @@ public:
         stream_ = stream;
         machine_.emplace(options.batch, options.token_bytes);
         started_ = clock::now();
-        self->set_down_handler([this](const caf::down_msg& gone) { drop_sink(gone.source); });
+        self->set_down_handler([this](const caf::down_msg& gone) { part_ended(gone.source); });
+        use_verifier(options.verifier);
     }
 
     void admit(const admitted_request_ptr& request) {
@@ -58,13 +59,53 @@ public:
         next_step();
     }
 
+    /// Where drafts were verified, the verdict is waited for: it brings the next proposals. Otherwise they are used
+    /// when they come.
     void advance(const step_result_ptr& outcome) {
-        const auto now = clock::now();
         hangs_ = false;
+        const bool judged = verdict_ && verdict_->step == outcome->number;
+        if (!verifier_ || verifier_late_ || judged || outcome->failure || outcome->number != step_number_ ||
+            !machine_->drafts_in_flight()) {
+            conclude(outcome);
+            return;
+        }
+        held_ = outcome;
+        held_since_ = clock::now();
+        watch_verdict();
+    }
+
+    void take_verdict(const step_verdict_ptr& verdict) {
+        verifier_late_ = verifier_late_ && verdict->step < step_number_;
+        if (held_ && verdict->step == held_->number) {
+            verdict_ = verdict;
+            conclude(std::exchange(held_, nullptr));
+        } else if (verdict->step == step_number_ && step_in_flight_) {
+            verdict_ = verdict;
+        } else {
+            machine_->take_proposals(*verdict);
+        }
+    }
+
+    void use_verifier(const speculative_verifier_actor& verifier) {
+        verifier_ = verifier;
+        verifier_late_ = false;
+        verdict_ = nullptr;
+        machine_->follow_again();
+        if (verifier_) {
+            self_->monitor(verifier_);
+            self_->send(verifier_, verdict_atom{}, verdict_listener_actor{batcher_actor{self_}});
+        }
+        conclude_held();
+    }
+
+    void conclude(const step_result_ptr& outcome) {
+        const auto now = clock::now();
+        step_in_flight_ = false;
         clock_.step_received(now, outcome->compute_s, follows_);
         compute_s_ += outcome->compute_s;
         stall_s_ += outcome->stall_s;
-        auto outputs = machine_->advance(*outcome, now);
+        const auto verdict = std::exchange(verdict_, nullptr);
+        auto outputs = machine_->advance(*outcome, now, verdict && verdict->step == outcome->number ? verdict.get() : nullptr);
         // The stream gets its next step before anybody reads the news of this one.
         follows_ = next_step();
         deliver(std::move(outputs));
@@ -74,6 +115,7 @@ public:
     /// The stream before ended between two steps, or its step is lost: every running sequence is recomputed from its
     /// prompt and the tokens that were emitted; clients see a pause.
     void use_stream(const execution_stream_actor& stream) {
+        conclude_held();
         stream_ = stream;
         hangs_ = false;
         machine_->preempt(std::numeric_limits<std::int32_t>::max());
@@ -86,9 +128,20 @@ public:
         answer_drain();
     }
 
+    void watch() {
+        watch_step();
+        if (held_ && clock::now() - held_since_ >= options_.verdict_wait_max) {
+            verifier_late_ = true;
+            conclude_held();
+        }
+        verdict_watched_ = false;
+        if (held_)
+            watch_verdict();
+    }
+
     /// A step that exceeds its time is not waited for: its requests, and all others, end with an error. The device is
     /// free again when the step returns after all.
-    void watch() {
+    void watch_step() {
         if (hangs_ || machine_->idle() || clock::now() - step_begun_ < options_.step_timeout)
             return;
         hangs_ = true;
@@ -143,8 +196,38 @@ private:
             return false;
         step_number_ = plan->number;
         step_begun_ = clock::now();
+        step_in_flight_ = true;
+        tell_verifier();
         self_->send(stream_, run_step_atom{}, std::move(plan), step_listener_actor{batcher_actor{self_}});
         return true;
+    }
+
+    /// Before the step goes to the stream, so that its result finds the texts.
+    void tell_verifier() {
+        auto orders = machine_->take_follow_orders();
+        if (verifier_ && !orders.empty())
+            self_->send(verifier_, follow_atom{}, follow_orders_ptr(std::make_shared<const std::vector<follow_order>>(std::move(orders))));
+    }
+
+    /// The step's result is judged here, without a verdict.
+    void conclude_held() {
+        if (held_)
+            conclude(std::exchange(held_, nullptr));
+    }
+
+    /// One timer at a time, only while a verdict is waited for.
+    void watch_verdict() {
+        if (!std::exchange(verdict_watched_, true))
+            self_->delayed_send(self_, options_.verdict_wait_max, watch_atom{});
+    }
+
+    void part_ended(const caf::actor_addr& gone) {
+        if (verifier_ && verifier_.address() == gone) {
+            verifier_ = nullptr;
+            conclude_held();
+        } else {
+            drop_sink(gone);
+        }
     }
 
     void end(request_id id) {
@@ -217,6 +300,13 @@ private:
     bool follows_ = false;
     bool hangs_ = false;
     std::uint64_t step_number_ = 0;
+    bool step_in_flight_ = false;
+    speculative_verifier_actor verifier_;
+    bool verifier_late_ = false;           ///< a verdict was overdue: not waited for until one comes in time
+    step_verdict_ptr verdict_;             ///< came before its step's result
+    step_result_ptr held_;                 ///< came before its verdict
+    clock::time_point held_since_{};
+    bool verdict_watched_ = false;
     clock::time_point step_begun_{};
     bool draining_ = false;  ///< intake asks once it takes nothing new, for good
     clock::time_point started_{};
@@ -230,6 +320,8 @@ batcher_actor::behavior_type run_batcher(batcher_state::pointer self, const batc
         [self](admit_atom, const admitted_request_ptr& request) { self->state.admit(request); },
         [self](cancel_atom, std::uint64_t tag, const sink_actor& sink) { self->state.cancel(tag, sink); },
         [self](advance_atom, const step_result_ptr& outcome) { self->state.advance(outcome); },
+        [self](verdict_atom, const step_verdict_ptr& verdict) { self->state.take_verdict(verdict); },
+        [self](verifier_atom, const speculative_verifier_actor& fresh) { self->state.use_verifier(fresh); },
         [self](stream_atom, const execution_stream_actor& fresh) { self->state.use_stream(fresh); },
         [self](watch_atom) { self->state.watch(); },
         [self](preempt_atom, std::int32_t count) { self->state.preempt(count); },

@@ -97,6 +97,13 @@ public:
     virtual bool partial() const noexcept = 0;       ///< a message was begun and not ended
 };
 
+/// What the sessions of one server share; they borrow it. Changes on the server's thread only.
+struct session_site {
+    std::vector<std::string> keys; ///< empty: everybody may ask
+    runtime_identity identity;     ///< empty while loading
+    bool loading = false;          ///< the model is not there yet: whatever needs it is answered with `loading`
+};
+
 /// Makes the session of a new connection. Called on the server's thread; limits and counter outlive the session.
 using session_factory = std::function<std::unique_ptr<connection_session>(const tcp_limits&, tag_counter&)>;
 

@@ -18,9 +18,15 @@ struct route_listener {
     std::shared_ptr<route_board> board;
 };
 
+/// What the stream tells others than its listener; both may be empty.
+struct stream_observers {
+    route_listener routes;
+    speculative_verifier_actor verifier;
+};
+
 /// `own_thread`: a step computes for milliseconds and must not hold up the scheduler's threads. Off in deterministic
 /// tests, since an actor with a thread of its own escapes the test scheduler.
 execution_stream_actor spawn_execution_stream(caf::actor_system& system, const step_function& run, bool own_thread,
-                                             const route_listener& listener = {});
+                                             const stream_observers& observers = {});
 
 }  // namespace moira

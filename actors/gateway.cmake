@@ -8,7 +8,7 @@ add_library(moira_http_protocol STATIC http_answers.cpp http_parser.cpp http_rep
   openai_json.cpp openai_reply.cpp)
 target_link_libraries(moira_http_protocol PUBLIC moira_line_protocol PRIVATE moira_dep_beast)
 
-add_library(moira_tcp_server STATIC tcp_connection.cpp tcp_listener.cpp tcp_server.cpp)
+add_library(moira_tcp_server STATIC early_server.cpp tcp_connection.cpp tcp_listener.cpp tcp_server.cpp)
 target_link_libraries(moira_tcp_server PUBLIC moira_line_protocol moira_http_protocol PRIVATE moira_dep_asio Threads::Threads)
 
 # The load generator's side of the same protocols, for `moira bench serve`; no CAF either.

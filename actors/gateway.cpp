@@ -145,6 +145,13 @@ public:
         return server_->address();
     }
 
+    caf::result<std::string> listen(const early_server_ptr& early) {
+        if (server_)
+            return caf::make_error(caf::sec::runtime_error, "already listening on " + server_->address());
+        server_ = early->serve(*port_, options_.identity);
+        return server_->address();
+    }
+
     void ask_statistics(std::uint64_t ticket) {
         self_->request(intake_, options_.statistics_timeout, stats_atom_v)
             .then([this, ticket](const runtime_statistics_ptr& statistics) { answer(ticket, statistics); },
@@ -218,6 +225,7 @@ gateway_self::behavior_type gateway_behavior(gateway_self::stateful_pointer<gate
         [&state](const output_batch_ptr& batch) { state.deliver(batch); },
         [&state](intake_atom, const intake_actor& fresh) { state.use_intake(fresh); },
         [&state](listen_atom, const std::string& address) { return state.listen(address); },
+        [&state](listen_atom, const early_server_ptr& early) { return state.listen(early); },
         [&state](drain_atom) { return state.drain(); },
         [&state](stats_atom, std::uint64_t ticket) { state.ask_statistics(ticket); },
         [&state](text_atom, std::uint64_t ticket, const text_question_ptr& question) {

@@ -222,6 +222,8 @@ void http_session::take_request(session_output& output) {
     auto body = parser_.take_body();
     if (draining_ && route_ != route::health && route_ != route::metrics)
         return refuse(http_failure_of({errc::draining, "the server is shutting down and takes nothing new"}), output);
+    if (site_.loading)
+        return refuse(http_failure_of({errc::loading, "the model is still being loaded"}), output);
     switch (route_) {
     case route::models:
         return reply_json(
@@ -296,7 +298,7 @@ std::string http_session::last_words(const error& why) const {
     return output.bytes;
 }
 
-session_factory http_sessions(std::vector<std::string> keys, runtime_identity identity) {
+std::shared_ptr<http_site> make_http_site(std::vector<std::string> keys, runtime_identity identity) {
     auto site = std::make_shared<http_site>();
     site->keys = std::move(keys);
     site->identity = std::move(identity);
@@ -310,7 +312,15 @@ session_factory http_sessions(std::vector<std::string> keys, runtime_identity id
     for (int i = 0; i < 8; ++i)
         site->id_prefix += digits[random() % digits.size()];
     site->id_prefix += '-';
-    return [site = std::shared_ptr<const http_site>(std::move(site))](const tcp_limits& limits, tag_counter& tags) {
+    return site;
+}
+
+session_factory http_sessions(std::vector<std::string> keys, runtime_identity identity) {
+    return http_sessions(make_http_site(std::move(keys), std::move(identity)));
+}
+
+session_factory http_sessions(std::shared_ptr<const http_site> site) {
+    return [site = std::move(site)](const tcp_limits& limits, tag_counter& tags) {
         return std::make_unique<http_session>(limits.http, *site, tags);
     };
 }

@@ -17,9 +17,7 @@
 namespace moira {
 
 /// What the HTTP sessions of one server share.
-struct http_site {
-    std::vector<std::string> keys; ///< empty: everybody may ask
-    runtime_identity identity;
+struct http_site : session_site {
     std::string id_prefix;                     ///< makes ids differ between two starts of a server
     std::function<std::int64_t()> unix_time_s; ///< for Date and `created`
     std::int64_t started_s = 0;
@@ -98,5 +96,9 @@ private:
 
 /// Sessions of HTTP; the factory holds what they share.
 session_factory http_sessions(std::vector<std::string> keys, runtime_identity identity);
+
+/// The same of a site that may still change.
+session_factory http_sessions(std::shared_ptr<const http_site> site);
+std::shared_ptr<http_site> make_http_site(std::vector<std::string> keys, runtime_identity identity);
 
 } // namespace moira

@@ -36,12 +36,29 @@ using route_predictor_actor = caf::typed_actor<
     // The ring holds new observations: learn from them and publish probabilities.
     caf::reacts_to<observe_atom>>;
 
+/// Whoever waits for verdicts; the batcher in serving.
+using verdict_listener_actor = caf::typed_actor<
+    // The drafts of this step are judged, the next ones proposed.
+    caf::reacts_to<verdict_atom, step_verdict_ptr>>;
+
+/// Judges the drafts of finished steps and proposes the next ones beside the batcher's path. It holds nothing that the
+/// batcher could not go on without: losing it costs proposals.
+using speculative_verifier_actor = caf::typed_actor<
+    // Send verdicts to this one from now on; what was followed for the one before is forgotten.
+    caf::reacts_to<verdict_atom, verdict_listener_actor>,
+    // Follow and forget these texts.
+    caf::reacts_to<follow_atom, follow_orders_ptr>,
+    // This step is done: judge its drafts and tell the listener.
+    caf::reacts_to<judge_atom, step_plan_ptr, step_result_ptr>>;
+
 /// Runs one step at a time on the device: forward pass, then sampling.
 using execution_stream_actor = caf::typed_actor<
     // Run this plan and tell the listener.
     caf::reacts_to<run_step_atom, step_plan_ptr, step_listener_actor>,
     // Tell this predictor of new observations from now on: the one before is gone.
-    caf::reacts_to<observe_atom, route_predictor_actor>>;
+    caf::reacts_to<observe_atom, route_predictor_actor>,
+    // Send finished steps with drafts to this verifier too from now on: the one before is gone.
+    caf::reacts_to<verifier_atom, speculative_verifier_actor>>;
 
 /// Owns waiting and running sequences; turns them into steps and step results into text.
 using batcher_actor = caf::typed_actor<
@@ -51,9 +68,13 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<cancel_atom, std::uint64_t, sink_actor>,
     // The step in flight is done: emit tokens, plan the next step.
     caf::reacts_to<advance_atom, step_result_ptr>,
+    // The drafts of this step are judged, the next ones proposed.
+    caf::reacts_to<verdict_atom, step_verdict_ptr>,
+    // Have drafts judged by this verifier from now on: running texts are followed again.
+    caf::reacts_to<verifier_atom, speculative_verifier_actor>,
     // Run steps on this stream from now on: the one before is gone, its sequences are recomputed.
     caf::reacts_to<stream_atom, execution_stream_actor>,
-    // Look whether the step in flight hangs.
+    // Look whether the step in flight hangs, or a verdict is overdue.
     caf::reacts_to<watch_atom>,
     // Give up to this many running sequences' pages back and recompute them (tests, memory pressure).
     caf::reacts_to<preempt_atom, std::int32_t>,
@@ -76,7 +97,9 @@ using supervised_sink_actor = sink_actor::extend<
 using gateway_actor = supervised_sink_actor::extend<
     // Opens the listening socket; the answer is the bound address, "127.0.0.1:7420".
     caf::replies_to<listen_atom, std::string>::with<std::string>,
-    // Stop accepting, refuse new requests; answer when every connection has got what it waits for.
+    // Serves with this one, which listens already.
+    caf::replies_to<listen_atom, early_server_ptr>::with<std::string>,
+    // Refuse new requests; answer when every connection has got what it waits for.
     caf::replies_to<drain_atom>::with<bool>>;
 
 /// Spawns the parts, watches them, and ends the runtime in order.
@@ -95,6 +118,8 @@ using supervisor_actor = caf::typed_actor<
     caf::replies_to<listen_atom, std::string>::with<std::string>,
     // Open an HTTP gateway; the answer is the bound address.
     caf::replies_to<listen_atom, http_atom, std::string>::with<std::string>,
+    // Open a gateway around a server that listens already.
+    caf::replies_to<listen_atom, early_server_ptr>::with<std::string>,
     // Drain gateways, then intake, then the batcher; answer when all is still.
     caf::replies_to<drain_atom>::with<bool>,
     caf::replies_to<stats_atom>::with<runtime_statistics_ptr>>;

@@ -26,6 +26,10 @@ void append_error(std::string& lines, const std::optional<std::string>& id, cons
     lines += '\n';
 }
 
+error still_loading() {
+    return {errc::loading, "the model is still being loaded; send again"};
+}
+
 /// A control line holds its one key and nothing else.
 std::optional<error> extra_field(const json& object, std::string_view key) {
     constexpr std::size_t shown_bytes_max = 64; // a name may be as long as the line
@@ -41,9 +45,8 @@ std::optional<error> extra_field(const json& object, std::string_view key) {
 
 } // namespace
 
-line_session::line_session(const line_limits& limits, std::span<const std::string> keys,
-                           const runtime_identity& identity, tag_counter& tags)
-    : limits_(limits), keys_(keys), identity_(identity), tags_(tags), authenticated_(keys.empty()) {}
+line_session::line_session(const line_limits& limits, const session_site& site, tag_counter& tags)
+    : limits_(limits), site_(site), tags_(tags), authenticated_(site.keys.empty()) {}
 
 void line_session::receive(std::string_view bytes) {
     if (!closed_)
@@ -126,10 +129,10 @@ void line_session::take_object(const json& object, const std::optional<std::stri
 
 void line_session::take_key(const json& object, session_output& output) {
     // A client may carry a key although this server wants none.
-    if (keys_.empty())
+    if (site_.keys.empty())
         return;
     const auto& value = object.at("auth");
-    if (!value.is_string() || !knows_key(keys_, value.get_ref<const std::string&>()))
+    if (!value.is_string() || !knows_key(site_.keys, value.get_ref<const std::string&>()))
         return close({errc::unauthorized, "the key is not known; use one from server.api_key_file"}, output);
     authenticated_ = true;
 }
@@ -159,6 +162,8 @@ void line_session::take_ping(const json& object, session_output& output) {
 void line_session::take_fault(const json& object, session_output& output) {
     if (!limits_.faults_allowed)
         return append_error(output.bytes, {}, {errc::unsupported, "faults are taken only with server.fault_injection"});
+    if (site_.loading)
+        return append_error(output.bytes, {}, still_loading());
     const auto& value = object.at("fault");
     if (!value.is_object() || value.size() != 1 || !value.contains("kill") || !value["kill"].is_string())
         return append_error(output.bytes, {}, {errc::invalid_argument, "`fault` must be {\"kill\":\"PART\"}"});
@@ -173,6 +178,8 @@ void line_session::take_statistics(const json& object, session_output& output) {
     const auto& value = object.at("stats");
     if (!value.is_boolean() || !value.get<bool>())
         return append_error(output.bytes, {}, {errc::invalid_argument, "`stats` must be true"});
+    if (site_.loading)
+        return append_error(output.bytes, {}, still_loading());
     if (statistics_waiting_ == limits_.statistics_waiting_max)
         return append_error(output.bytes, {}, {errc::queue_full, "wait for the answers to earlier `stats` lines"});
     ++statistics_waiting_;
@@ -194,6 +201,8 @@ void line_session::take_request(const json& object, session_output& output) {
     auto fields = read_request(object, unknown_field_policy::refuse, own);
     if (!fields)
         return append_error(output.bytes, id, fields.error());
+    if (site_.loading)
+        return append_error(output.bytes, id, still_loading());
     if (draining_)
         return append_error(output.bytes, id, {errc::draining, "the server is shutting down and takes nothing new"});
     if (requests_.size() == limits_.requests_max)
@@ -244,7 +253,7 @@ void line_session::finish(const running_request& request, const generation_resul
     line["text"] = outcome.text;
     line["token_ids"] = outcome.token_ids;
     line["usage"] = usage_json(outcome);
-    line["moira"] = moira_json(identity_, experts, outcome);
+    line["moira"] = moira_json(site_.identity, experts, outcome);
     if (failed)
         line["error"] = error_json(why);
     output.bytes += json_text(line);
@@ -282,14 +291,13 @@ void line_session::close(const error& why, session_output& output) {
 }
 
 session_factory line_sessions(std::vector<std::string> keys, runtime_identity identity) {
-    struct shared {
-        std::vector<std::string> keys;
-        runtime_identity identity;
-    };
+    return line_sessions(std::make_shared<const session_site>(session_site{std::move(keys), std::move(identity)}));
+}
+
+session_factory line_sessions(std::shared_ptr<const session_site> site) {
     // Sessions borrow from it; the factory outlives them.
-    auto all = std::make_shared<const shared>(shared{std::move(keys), std::move(identity)});
-    return [all](const tcp_limits& limits, tag_counter& tags) {
-        return std::make_unique<line_session>(limits.lines, all->keys, all->identity, tags);
+    return [site = std::move(site)](const tcp_limits& limits, tag_counter& tags) {
+        return std::make_unique<line_session>(limits.lines, *site, tags);
     };
 }
 

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -25,12 +24,11 @@ struct line_limits {
     std::size_t output_bytes_pause = std::size_t{64} << 10; ///< answers ahead of which no further line is taken
 };
 
-/// The line protocol of one connection. Borrows keys, identity and counter.
+/// The line protocol of one connection. Borrows site and counter.
 class line_session final : public connection_session {
 public:
     /// Without keys every client may ask.
-    line_session(const line_limits& limits, std::span<const std::string> keys, const runtime_identity& identity,
-                 tag_counter& tags);
+    line_session(const line_limits& limits, const session_site& site, tag_counter& tags);
 
     void receive(std::string_view bytes) override;
     bool process(session_output& output) override;
@@ -67,8 +65,7 @@ private:
     void close(const error& why, session_output& output);
 
     line_limits limits_;
-    std::span<const std::string> keys_;
-    const runtime_identity& identity_;
+    const session_site& site_;
     tag_counter& tags_;
     std::string buffer_;
     std::size_t searched_ = 0; // bytes of buffer_ known to hold no line end
@@ -80,5 +77,8 @@ private:
 
 /// Sessions of the line protocol; the factory holds keys and identity for them. Without keys every client may ask.
 session_factory line_sessions(std::vector<std::string> keys, runtime_identity identity);
+
+/// The same of a site that may still change.
+session_factory line_sessions(std::shared_ptr<const session_site> site);
 
 } // namespace moira

@@ -1,10 +1,9 @@
 #include "actors/local_runtime.hpp"
 
-#include "actors/api_keys.hpp"
 #include "actors/caf_edition.hpp"
 #include "actors/callback_sink.hpp"
-#include "actors/runtime_parts.hpp"
-#include "actors/supervisor.hpp"
+#include "actors/embedding_session.hpp"
+#include "actors/runtime_start.hpp"
 
 #include <atomic>
 #include <condition_variable>
@@ -26,17 +25,6 @@ struct runtime_config : caf::actor_system_config {
         set("logger.verbosity", caf::atom("quiet"));
     }
 };
-
-runtime_identity identity_of(const settings& all, const engine& model) {
-    runtime_identity identity;
-    identity.model = model.model().folder().filename().string();
-    identity.numerics_id = model.numerics_id();
-    identity.plugins = model.plugins();
-    identity.speculation_mode = all.speculation.mode;
-    identity.vocabulary = model.shape().vocabulary;
-    identity.context_max = model.limits().context_max;
-    return identity;
-}
 
 /// Waits for the one result of a request.
 class result_box {
@@ -88,30 +76,13 @@ struct local_runtime::impl {
 };
 
 result<void> local_runtime::impl::start() {
-    auto found_rules = intake_rules_of(all, *room.model, log);
-    if (!found_rules)
-        return tl::unexpected(found_rules.error());
-    rules = std::make_shared<const intake_rules>(std::move(*found_rules));
-    identity = std::make_shared<runtime_identity>(identity_of(all, *room.model));
-    supervisor_options options;
-    options.model = room.model;
-    options.rules = rules;
-    options.identity = identity;
-    options.batch = batch_options_of(all, *room.model);
-    options.tcp = tcp_limits_of(all);
-    options.prefetch = prefetch_policy_of(all, room.pool->size());
-    options.own_thread = all.runtime.own_thread;
-    options.log = log;
-    options.fault_injection = all.server.fault_injection;
-    options.step_timeout = std::chrono::seconds(all.runtime.step_timeout_s);
-    if (!all.server.api_key_file.empty()) {
-        auto keys = load_api_keys(all.server.api_key_file);
-        if (!keys)
-            return tl::unexpected(keys.error());
-        options.api_keys = std::move(*keys);
-    }
+    const auto options = supervisor_options_of(all, room.model, room.pool->size(), log);
+    if (!options)
+        return tl::unexpected(options.error());
+    rules = options->rules;
+    identity = options->identity;
     system.emplace(config);
-    supervisor = spawn_supervisor(*system, options);
+    supervisor = spawn_supervisor(*system, *options);
     sink = spawn_callback_sink(*system, registry, intake);
     caf::actor_cast<caf::abstract_actor*>(supervisor)->attach_functor([this] {
         failed = true;
@@ -211,6 +182,14 @@ result<std::string> local_runtime::listen_http(const std::string& address) {
     return impl_->listen(address, true);
 }
 
+result<void> local_runtime::listen(std::shared_ptr<early_server> early) {
+    caf::scoped_actor self{*impl_->system};
+    result<void> outcome = fail(errc::internal, "the runtime does not take the server that listens on " + early->address());
+    self->request(impl_->supervisor, answer_timeout, listen_atom{}, std::move(early))
+        .receive([&](const std::string&) { outcome = {}; }, [](const caf::error&) {});
+    return outcome;
+}
+
 bool local_runtime::drain(std::chrono::milliseconds patience) {
     caf::scoped_actor self{*impl_->system};
     bool done = false;
@@ -250,6 +229,13 @@ std::optional<runtime_statistics> local_runtime::statistics() {
     self->request(impl_->supervisor, answer_timeout, stats_atom{})
         .receive([&](const runtime_statistics_ptr& all) { found = *all; }, [](const caf::error&) {});
     return found;
+}
+
+caf::actor_system& local_runtime_actors::system(local_runtime& runtime) { return *runtime.impl_->system; }
+
+runtime_actor local_runtime_actors::spawn_session(local_runtime& runtime) {
+    const auto& parts = *runtime.impl_;
+    return spawn_embedding_session(*runtime.impl_->system, {parts.supervisor, parts.identity, parts.room.model});
 }
 
 const runtime_identity& local_runtime::identity() const noexcept { return *impl_->identity; }

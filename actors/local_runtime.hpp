@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/early_server.hpp"
 #include "actors/output_event.hpp"
 #include "actors/runtime_parts.hpp"
 #include "actors/runtime_statistics.hpp"
@@ -52,6 +53,9 @@ public:
     /// The same for HTTP.
     result<std::string> listen_http(const std::string& address);
 
+    /// Serves with this one from now on, which listened while the model was loaded.
+    result<void> listen(std::shared_ptr<early_server> early);
+
     /// Takes nothing new, waits for what runs. False when that took longer than `patience`.
     bool drain(std::chrono::milliseconds patience);
 
@@ -78,6 +82,7 @@ public:
     bool failed() const noexcept;
 
 private:
+    friend struct local_runtime_actors;  // for tests that reach its actors
     struct impl;
     explicit local_runtime(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;

@@ -47,7 +47,11 @@ public:
     void info(const runtime_identity& identity) {
         head("info", "what is served, as labels", "gauge");
         text_.append("moira_info{model=\"").append(escaped(identity.model)).append("\",numerics_id=\"");
-        text_.append(escaped(identity.numerics_id)).append("\"} 1\n");
+        text_.append(escaped(identity.numerics_id)).append("\",lossy=\"");
+        std::string lossy;
+        for (const auto& lever : identity.lossy)
+            lossy += (lossy.empty() ? "" : ",") + lever;
+        text_.append(escaped(lossy)).append("\"} 1\n");
     }
 
     std::string take() { return std::move(text_); }
@@ -84,6 +88,10 @@ void write_requests(metrics_writer& out, const runtime_statistics& runtime) {
     out.counter("prompt_tokens", "tokens of prompts", batch.prompt_tokens);
     out.counter("completion_tokens", "tokens that were emitted", batch.completion_tokens);
     out.counter("cached_tokens", "tokens of prompts whose prefix was reused", batch.cached_tokens);
+    out.counter("drafted_tokens", "drafted and verified", batch.speculation.drafted);
+    out.counter("accepted_tokens", "drafted tokens that were right", batch.speculation.accepted);
+    out.counter("dropped_draft_tokens", "offered by the model and not verified", batch.dropped_drafts);
+    out.counter("draft_failures", "drafting passes that failed", batch.draft_failures);
     out.gauge("free_kv_pages", "pages of the KV cache that are free", whole(batch.pages_free));
     out.gauge("kv_pages", "pages of the KV cache", whole(batch.pages_total));
 }
@@ -95,6 +103,12 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_hits", "uses of experts that were in memory", experts.hits);
     out.counter("expert_demand_loads", "loads that a step waited for", experts.demand_loads);
     out.counter("expert_demand_bytes", "bytes of these loads", experts.demand_bytes);
+    out.counter("drafted_expert_hits", "uses by drafted rows alone", experts.drafted.hits);
+    out.counter("drafted_expert_demand_loads", "loads for drafted rows alone", experts.drafted.demand_loads);
+    out.counter("drafted_expert_demand_bytes", "bytes of these loads", experts.drafted.demand_bytes);
+    out.counter("mtp_expert_hits", "uses by the multi-token-prediction layer", experts.module.hits);
+    out.counter("mtp_expert_demand_loads", "loads for the multi-token-prediction layer", experts.module.demand_loads);
+    out.counter("mtp_expert_demand_bytes", "bytes of these loads", experts.module.demand_bytes);
     out.counter("expert_prefetch_loads", "loads ahead of need", experts.prefetch_loads);
     out.counter("expert_useful_prefetch_loads", "loads ahead that were used", experts.prefetch_useful);
     out.counter("expert_wasted_prefetch_bytes", "bytes of loads ahead that left unused", experts.prefetch_wasted_bytes);

@@ -37,19 +37,25 @@ ordered_json prediction_json(const expert_store_statistics& experts) {
     return value;
 }
 
-ordered_json recall_json(const expert_store_statistics& experts) {
-    if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
-        return nullptr;
-    return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
-}
+ordered_json or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 
-ordered_json precision_json(const expert_store_statistics& experts) {
-    if (experts.hints.absent == 0)
-        return nullptr;
-    return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
+ordered_json demand_json(const expert_demand& demand) {
+    return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
 }
 
 } // namespace
+
+std::optional<double> prediction_recall(const expert_store_statistics& experts) {
+    if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
+        return std::nullopt;
+    return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
+}
+
+std::optional<double> prediction_precision(const expert_store_statistics& experts) {
+    if (experts.hints.absent == 0)
+        return std::nullopt;
+    return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
+}
 
 ordered_json experts_json(const expert_store_statistics& experts) {
     const auto acquired = experts.hits + experts.demand_loads;
@@ -60,12 +66,14 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"hit_rate", acquired == 0 ? 0.0 : static_cast<double>(experts.hits) / static_cast<double>(acquired)},
         {"demand_loads", experts.demand_loads},
         {"demand_bytes", experts.demand_bytes},
+        {"drafted", demand_json(experts.drafted)},
+        {"mtp", demand_json(experts.module)},
         {"prefetch_loads", experts.prefetch_loads},
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
         {"stall_s", experts.stall_s},
-        {"recall", recall_json(experts)},
-        {"precision", precision_json(experts)},
+        {"recall", or_null(prediction_recall(experts))},
+        {"precision", or_null(prediction_precision(experts))},
         {"prediction", prediction_json(experts)},
     };
 }
@@ -142,6 +150,8 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
     value["experts"] = experts_json(statistics.experts);
     value["speculation"] = speculation_json(statistics.identity, batch.speculation);
+    value["speculation"]["dropped"] = batch.dropped_drafts;
+    value["speculation"]["draft_failures"] = batch.draft_failures;
     value["plugins"] = statistics.identity.plugins;
     value["lossy"] = statistics.identity.lossy;
     return value;

@@ -47,8 +47,13 @@ struct request_fields {
 result<request_fields> read_request(const nlohmann::json& object, unknown_field_policy policy,
                                     std::span<const std::string_view> others = {});
 
-/// `experts`: the counters of the expert store. recall: share of what layers chose that was predicted one layer
-/// early; precision: share of the predicted experts that were absent and then chosen. Null where nothing was predicted.
+/// Share of what layers chose that was predicted one layer early. None: nothing was predicted.
+std::optional<double> prediction_recall(const expert_store_statistics& experts);
+
+/// Share of the predicted experts that were absent and then chosen.
+std::optional<double> prediction_precision(const expert_store_statistics& experts);
+
+/// `experts`: the counters of the expert store; recall and precision are null where nothing was predicted.
 nlohmann::ordered_json experts_json(const expert_store_statistics& experts);
 
 /// `speculation`: what became of drafts; acceptance is null while nothing was drafted, `steps` verified a draft.

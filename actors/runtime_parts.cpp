@@ -16,6 +16,7 @@ engine_options engine_options_of(const settings& all) {
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
+    options.precision = all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep;
     options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
     options.predict_routes = all.experts.prefetch != "off";
     options.measure_routes = all.experts.measure_prediction;
@@ -43,9 +44,11 @@ batch_options batch_options_of(const settings& all, const engine& model) {
     options.kv.pages = model.limits().pages;
     options.kv.page_tokens = model.limits().page_tokens;
     options.kv.reuse_prefixes = all.context.prefix_reuse;
-    options.speculation.source = all.speculation.mode == "ngram" ? draft_source::ngram
-                                 : all.speculation.mode == "mtp" ? draft_source::model
-                                                                 : draft_source::none;
+    options.speculation.automatic = all.speculation.mode == "auto";
+    options.speculation.source = all.speculation.mode == "off"     ? draft_source::none
+                                 : all.speculation.mode == "ngram" ? draft_source::ngram
+                                 : model.has_mtp()                 ? draft_source::model
+                                                                   : draft_source::ngram;
     options.speculation.draft_max = all.speculation.max_draft;
     return options;
 }
@@ -76,6 +79,12 @@ tcp_limits tcp_limits_of(const settings& all) {
     return limits;
 }
 
+/// The layer is there and can run; without it `auto` drafts by repetition alone.
+static bool may_draft_with_mtp(const settings& all, const checkpoint& model) {
+    return all.speculation.mode == "auto" && all.speculation.max_draft > 0 && model.shape().mtp_layers > 0 &&
+           check_runnable(model, 1).has_value();
+}
+
 result<model_room> model_room::open(const settings& all, const runtime_surroundings& place) {
     // The checkpoint first: a mistyped model is found before anything else is built.
     auto opened = checkpoint::open(place.model);
@@ -95,6 +104,12 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
         return tl::unexpected(host.error());
     room.plugins = std::move(*host);
     auto options = engine_options_of(all);
+    if (may_draft_with_mtp(all, *opened)) {
+        options.mtp = true;
+        if (place.log)
+            place.log(log_level::info, "speculation.mode=auto: the multi-token-prediction layer is loaded too; sequences "
+                                       "draft with it while that is measured to be faster");
+    }
     options.mtp = options.mtp || place.mtp;
     auto loaded = engine::load(std::move(*opened), *room.plugins, options, place.progress);
     if (!loaded)

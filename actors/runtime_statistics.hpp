@@ -12,7 +12,7 @@ namespace moira {
 
 /// Every part of a runtime by the name of its actor: in logs, restarts and fault injection.
 inline constexpr std::string_view runtime_part_names[] = {"intake",       "tokenize_worker", "batcher",   "execution_stream",
-                                                          "expert_cache", "tcp_gateway",     "http_gateway", "route_predictor", "supervisor"};
+                                                          "expert_cache", "tcp_gateway",     "http_gateway", "route_predictor", "speculative_verifier", "supervisor"};
 
 /// What never changes while a runtime lives: named in every final reply.
 struct runtime_identity {

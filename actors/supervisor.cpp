@@ -8,6 +8,7 @@
 #include "actors/intake.hpp"
 #include "actors/restart_policy.hpp"
 #include "actors/route_predictor.hpp"
+#include "actors/speculative_verifier.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -36,6 +37,7 @@ public:
         self->set_down_handler([this](const caf::down_msg& gone) { part_ended(gone); });
         self->set_exit_handler([this](const caf::exit_msg& message) { end_all(message.reason); });
         start_predictor();
+        start_verifier();
         start_stream();
         start_front();
         start_cache();
@@ -44,10 +46,12 @@ public:
 
     // ---- orders ----
 
-    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const std::string& address) {
+    /// `where`: an address, or a server that has one.
+    template <class Where>
+    caf::typed_response_promise<std::string> listen(const gateway_kind& kind, const Where& where) {
         auto promise = self_->make_response_promise<std::string>();
         auto gateway = start_gateway(kind);
-        self_->request(gateway, caf::infinite, listen_atom{}, address)
+        self_->request(gateway, caf::infinite, listen_atom{}, where)
             .then(
                 [this, promise, gateway, &kind](const std::string& bound) mutable {
                     gateways_.push_back({gateway, &kind, bound});
@@ -68,7 +72,21 @@ public:
     /// Gateways first, so that their clients' last answers go out; then intake, which asks the batcher.
     caf::typed_response_promise<bool> drain() {
         auto promise = self_->make_response_promise<bool>();
-        drain_next_gateway(0, promise);
+        if (gateways_.empty()) {
+            promise.delegate(intake_, drain_atom{});
+            return promise;
+        }
+        // All at once: none takes new requests while another one's end. Each bounds its own draining; the margin covers
+        // its last writes.
+        const auto patience = options_.tcp.drain_timeout + std::chrono::seconds(5);
+        const auto left = std::make_shared<std::size_t>(gateways_.size());
+        const auto one_ended = [this, left, promise] {
+            if (--*left == 0)
+                caf::typed_response_promise<bool>(promise).delegate(intake_, drain_atom{});
+        };
+        for (const auto& gateway : gateways_)
+            self_->request(gateway.actor, patience, drain_atom{})
+                .then([one_ended](bool) { one_ended(); }, [one_ended](const caf::error&) { one_ended(); });
         return promise;
     }
 
@@ -105,6 +123,8 @@ public:
             end_now(cache_, caf::exit_reason::kill);
         else if (part == "route_predictor" && predictor_)
             end_now(predictor_, caf::exit_reason::kill);
+        else if (part == "speculative_verifier" && verifier_)
+            end_now(verifier_, caf::exit_reason::kill);
         else if (part == "supervisor")
             end_now(supervisor_actor{self_}, caf::exit_reason::unhandled_exception);  // kill would spare the parts
         else
@@ -138,9 +158,22 @@ private:
         }
     }
 
+    /// Only where anything is drafted.
+    void start_verifier() {
+        const auto& wanted = options_.batch.speculation;
+        if (wanted.source == draft_source::none || wanted.draft_max < 1)
+            return;
+        draft_verifier::options limits;
+        limits.texts_max = static_cast<std::size_t>(options_.batch.sequences_max);
+        limits.tokens_max = static_cast<std::size_t>(options_.batch.context_max);
+        limits.proposal_max = static_cast<std::size_t>(wanted.draft_max) + draft_verifier::late_tokens;
+        verifier_ = spawn_speculative_verifier(self_->system(), limits);
+        self_->monitor(verifier_);
+    }
+
     void start_stream() {
         const auto run = [model = options_.model](const step_plan& plan) { return model->run_step(plan); };
-        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {predictor_, options_.model->routes()});
+        stream_ = spawn_execution_stream(self_->system(), run, options_.own_thread, {{predictor_, options_.model->routes()}, verifier_});
         self_->monitor(stream_);
     }
 
@@ -151,6 +184,7 @@ private:
         batcher.identity = options_.identity;
         batcher.model = options_.model;
         batcher.restarts = restarts_;
+        batcher.verifier = verifier_;
         batcher.step_timeout = options_.step_timeout;
         batcher.token_bytes = [text = options_.rules->text](token_id id) {
             return text ? text->token_bytes(id) : std::string_view{};
@@ -198,6 +232,8 @@ private:
             restart("batcher", gone.reason, [this] { restart_front(); });
         else if (is(predictor_))
             restart("route_predictor", gone.reason, [this] { restart_predictor(); });
+        else if (is(verifier_))
+            restart("speculative_verifier", gone.reason, [this] { restart_verifier(); });
         else if (is(cache_))
             restart("expert_cache", gone.reason, [this] { start_cache(); });
         else if (const auto gateway = std::find_if(gateways_.begin(), gateways_.end(),
@@ -226,6 +262,12 @@ private:
     void restart_predictor() {
         start_predictor();
         self_->send(stream_, observe_atom{}, predictor_);
+    }
+
+    void restart_verifier() {
+        start_verifier();
+        self_->send(stream_, verifier_atom{}, verifier_);
+        self_->send(batcher_, verifier_atom{}, verifier_);
     }
 
     void restart_front() {
@@ -257,23 +299,13 @@ private:
         end_now(cache_, caf::exit_reason::user_shutdown);
         if (predictor_)
             end_now(predictor_, caf::exit_reason::user_shutdown);
+        if (verifier_)
+            end_now(verifier_, caf::exit_reason::user_shutdown);
         end_now(stream_, caf::exit_reason::user_shutdown);
         self_->quit(reason);
     }
 
     // ---- the rest ----
-
-    void drain_next_gateway(std::size_t index, caf::typed_response_promise<bool> promise) {
-        if (index >= gateways_.size()) {
-            promise.delegate(intake_, drain_atom{});
-            return;
-        }
-        // The gateway bounds its own draining; the margin covers its last writes.
-        const auto patience = options_.tcp.drain_timeout + std::chrono::seconds(5);
-        self_->request(gateways_[index].actor, patience, drain_atom{})
-            .then([this, index, promise](bool) { drain_next_gateway(index + 1, promise); },
-                  [this, index, promise](const caf::error&) { drain_next_gateway(index + 1, promise); });
-    }
 
     void watch_later() {
         constexpr auto interval = std::chrono::seconds(1);  // a hang is told of with this precision
@@ -293,6 +325,7 @@ private:
     intake_actor intake_;
     expert_cache_actor cache_;
     route_predictor_actor predictor_;
+    speculative_verifier_actor verifier_;
     std::vector<gateway_part> gateways_;
     std::vector<supervised_sink_actor> sinks_;
 };
@@ -307,6 +340,9 @@ supervisor_actor::behavior_type supervisor(supervisor_state::pointer self, const
         [self](resize_atom, std::uint64_t budget_bytes) { return self->state.resize(budget_bytes); },
         [self](listen_atom, const std::string& address) { return self->state.listen(tcp_kind, address); },
         [self](listen_atom, http_atom, const std::string& address) { return self->state.listen(http_kind, address); },
+        [self](listen_atom, const early_server_ptr& early) {
+            return self->state.listen(early->protocol() == gateway_protocol::http ? http_kind : tcp_kind, early);
+        },
         [self](drain_atom) { return self->state.drain(); },
         [self](stats_atom) { return self->state.statistics(); },
     };

@@ -31,6 +31,7 @@ struct supervisor_options {
 
 /// Spawns the parts, watches them, and starts lost ones again within restart_policy's bound:
 ///   expert_cache      nothing but hints and statistics was in it;
+///   speculative_verifier  drafts are judged by the batcher meanwhile, running texts are followed again;
 ///   execution_stream  running sequences are recomputed, clients see a pause;
 ///   intake, batcher   go together: what is open fails with `restarted`, sinks submit to the new intake;
 ///   a gateway         listens again on the same address; its connections are gone.

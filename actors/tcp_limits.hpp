@@ -15,7 +15,8 @@ struct tcp_limits {
     /// [server.max_connections] Each may buffer one line: 256 MiB at most, 4 MiB when clients behave.
     std::size_t connections_max = 256;
 
-    /// Connections over the limit that are being told so; beyond, a new one is closed without a word.
+    /// Connections over the limit, or new ones while draining, that are being told so; beyond, a new one is closed without
+    /// a word.
     std::size_t refusals_max = 64;
 
     /// [server.max_requests_per_connection, server.max_line_bytes]

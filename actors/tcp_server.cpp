@@ -9,6 +9,7 @@
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 #include <atomic>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -50,15 +51,16 @@ public:
     const std::string& address() const noexcept { return address_; }
     void put(std::shared_ptr<const output_batch> news);
     void put(runtime_answer answer);
+    void use_port(request_port& port, const std::function<void()>& first);
     void drain(std::function<void()> done);
     void stop();
     tcp_statistics statistics() const { return {connection_count_, request_count_, accepted_, refused_, closed_slow_}; }
 
     void submit(std::uint64_t connection, std::uint64_t tag, std::shared_ptr<const generation_input> input) override;
-    void cancel(std::uint64_t tag) override { port_.cancel(tag); }
+    void cancel(std::uint64_t tag) override { port_->cancel(tag); }
     void abandon(std::uint64_t tag) override;
-    void request_statistics(std::uint64_t connection) override { port_.request_statistics(connection); }
-    void inject_fault(const std::string& part) override { port_.inject_fault(part); }
+    void request_statistics(std::uint64_t connection) override { port_->request_statistics(connection); }
+    void inject_fault(const std::string& part) override { port_->inject_fault(part); }
     void request_text(std::uint64_t connection, text_question question) override;
     void forget(std::uint64_t connection, bool slow) override;
 
@@ -69,19 +71,20 @@ private:
     void take_outbox();
     void spread(const output_batch_list& news);
     void spread(const std::vector<runtime_answer>& answers);
+    std::shared_ptr<tcp_connection> find(std::uint64_t number) const;
     void end_route(std::uint64_t tag);
     void accepted(asio::ip::tcp::socket socket);
     void sweep_later();
     void sweep();
     void begin_drain();
     void enforce_drain(clock::time_point now);
+    void end_drain();
     void tell_drained();
     void close_all();
 
     // Read by every thread, never changed after the start.
     tcp_limits limits_;
     session_factory sessions_;
-    request_port& port_;
     std::string address_;
 
     // The outbox: other threads put, the server's thread takes. `stopped_` also decides who calls a late drain's
@@ -93,6 +96,7 @@ private:
     bool posted_ = false, stopped_ = false;
 
     // The server's thread alone.
+    request_port* port_;
     asio::io_context io_{1};
     asio::executor_work_guard<asio::io_context::executor_type> work_;
     tcp_listener listener_;
@@ -113,7 +117,7 @@ private:
 };
 
 tcp_server::impl::impl(const tcp_limits& limits, session_factory sessions, request_port& port)
-    : limits_(limits), sessions_(std::move(sessions)), port_(port), work_(io_.get_executor()),
+    : limits_(limits), sessions_(std::move(sessions)), port_(&port), work_(io_.get_executor()),
       listener_(io_, limits.accept_pause, [this](asio::ip::tcp::socket socket) { accepted(std::move(socket)); }),
       sweep_timer_(io_) {
     // Answers to one read must not look like a slow reader's backlog.
@@ -131,6 +135,22 @@ result<void> tcp_server::impl::listen(std::string_view address) {
     sweep_later();
     thread_ = std::thread([this] { io_.run(); });
     return {};
+}
+
+void tcp_server::impl::use_port(request_port& port, const std::function<void()>& first) {
+    std::promise<void> changed;
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopped_)
+            return;
+        // Before anything that stop() posts: it is run in any case.
+        asio::post(io_, [&] {
+            first();
+            port_ = &port;
+            changed.set_value();
+        });
+    }
+    changed.get_future().wait();
 }
 
 void tcp_server::impl::put(std::shared_ptr<const output_batch> news) {
@@ -180,7 +200,7 @@ void tcp_server::impl::spread(const output_batch_list& news) {
             if (event.finished) {
                 end_route(event.tag);
                 if (!std::exchange(counted, true))
-                    experts = port_.expert_statistics();
+                    experts = port_->expert_statistics();
             }
             connection->deliver(event, experts);
             if (touched.empty() || touched.back() != connection)
@@ -195,10 +215,9 @@ void tcp_server::impl::spread(const std::vector<runtime_answer>& answers) {
         const auto* const text = std::get_if<result<text_answer>>(&answer.what);
         if (text != nullptr)
             --texts_waiting_;
-        const auto found = connections_.find(answer.ticket);
-        if (found == connections_.end())
+        const auto connection = find(answer.ticket);
+        if (!connection)
             continue;
-        const auto connection = found->second;
         if (text != nullptr)
             connection->deliver_text(*text);
         else
@@ -207,11 +226,18 @@ void tcp_server::impl::spread(const std::vector<runtime_answer>& answers) {
     }
 }
 
+std::shared_ptr<tcp_connection> tcp_server::impl::find(std::uint64_t number) const {
+    for (const auto* const map : {&connections_, &refusals_})
+        if (const auto found = map->find(number); found != map->end())
+            return found->second;
+    return nullptr;
+}
+
 void tcp_server::impl::submit(std::uint64_t connection, std::uint64_t tag,
                               std::shared_ptr<const generation_input> input) {
     routes_.emplace(tag, connection);
     request_count_ = routes_.size();
-    port_.submit(tag, std::move(input));
+    port_->submit(tag, std::move(input));
 }
 
 void tcp_server::impl::request_text(std::uint64_t connection, text_question question) {
@@ -220,7 +246,7 @@ void tcp_server::impl::request_text(std::uint64_t connection, text_question ques
     if (++texts_waiting_ > limits_.texts_waiting_max)
         return put(runtime_answer{
             connection, result<text_answer>(fail(errc::queue_full, "too many texts wait for the tokenizer"))});
-    port_.request_text(connection, std::move(question));
+    port_->request_text(connection, std::move(question));
 }
 
 void tcp_server::impl::end_route(std::uint64_t tag) {
@@ -230,7 +256,7 @@ void tcp_server::impl::end_route(std::uint64_t tag) {
 
 void tcp_server::impl::abandon(std::uint64_t tag) {
     end_route(tag);
-    port_.cancel(tag);
+    port_->cancel(tag);
 }
 
 void tcp_server::impl::forget(std::uint64_t connection, bool slow) {
@@ -240,20 +266,26 @@ void tcp_server::impl::forget(std::uint64_t connection, bool slow) {
     if (slow)
         ++closed_slow_;
     if (draining_ && connections_.empty())
-        tell_drained();
+        end_drain();
 }
 
 void tcp_server::impl::accepted(asio::ip::tcp::socket socket) {
     const bool full = connections_.size() >= limits_.connections_max;
-    if (full)
+    if (full || draining_)
         ++refused_;
     else
         ++accepted_;
-    if (full && refusals_.size() >= limits_.refusals_max)
+    if ((full || draining_) && refusals_.size() >= limits_.refusals_max)
         return;
     const auto number = ++connections_made_;
     auto connection =
         std::make_shared<tcp_connection>(std::move(socket), number, limits_, sessions_(limits_, tags_), *this);
+    // Nothing waits for these: they hear from their session that the server drains, and go after drain_grace.
+    if (draining_) {
+        refusals_.emplace(number, connection);
+        connection->start();
+        return connection->drain();
+    }
     if (full) {
         refusals_.emplace(number, connection);
         return connection->refuse(
@@ -307,13 +339,17 @@ void tcp_server::impl::begin_drain() {
     if (!draining_) {
         draining_ = true;
         drain_deadline_ = clock::now() + limits_.drain_timeout;
-        listener_.close();
         for (const auto& connection : listed(connections_))
             connection->drain();
         sweep_later();
     }
     if (connections_.empty())
-        tell_drained();
+        end_drain();
+}
+
+void tcp_server::impl::end_drain() {
+    listener_.close();
+    tell_drained();
 }
 
 void tcp_server::impl::enforce_drain(clock::time_point now) {
@@ -322,7 +358,7 @@ void tcp_server::impl::enforce_drain(clock::time_point now) {
     if (!drain_expired_) {
         drain_expired_ = true;
         for (const auto& [tag, connection] : routes_)
-            port_.cancel(tag);
+            port_->cancel(tag);
     }
     // Cancelled requests still get their last line, those who read it.
     if (now - drain_deadline_ > limits_.linger)
@@ -376,6 +412,9 @@ result<std::unique_ptr<tcp_server>> tcp_server::start(std::string_view address, 
 
 const std::string& tcp_server::address() const noexcept {
     return impl_->address();
+}
+void tcp_server::use_port(request_port& port, std::function<void()> first) {
+    impl_->use_port(port, first);
 }
 void tcp_server::deliver(std::shared_ptr<const output_batch> news) {
     impl_->put(std::move(news));

@@ -27,6 +27,10 @@ public:
     /// The bound address, "127.0.0.1:7420".
     const std::string& address() const noexcept;
 
+    /// Changes what is behind the server: `first` runs on its thread, then all requests go to `port`, which outlives it.
+    /// Returns when that is so. For a server whose port before has nothing running.
+    void use_port(request_port& port, std::function<void()> first);
+
     /// News of running requests. Events of one tag keep their order.
     void deliver(std::shared_ptr<const output_batch> news);
 
@@ -34,8 +38,8 @@ public:
 
     void deliver_text(std::uint64_t ticket, result<text_answer> answer);
 
-    /// Stops accepting, answers new requests with `draining`, closes each connection when its last request is done, at
-    /// the latest after `drain_timeout`. `done` is called once, on the server's thread or from stop().
+    /// Answers new requests with `draining`, those of new connections too, closes each connection when its last request
+    /// is done, at the latest after `drain_timeout`, and then stops listening. `done` is called once, on the server's thread or from stop().
     void drain(std::function<void()> done);
 
     /// Closes everything now, cancels what runs and joins the thread. Safe to call again.

@@ -16,7 +16,6 @@ using names = std::span<const std::string_view>;
 // Choices. Where a second list follows, this version serves only its values; lifting that is removing the list.
 constexpr std::string_view empty_only[] = {""};
 constexpr std::string_view off_only[] = {"off"};
-constexpr std::string_view keep_only[] = {"keep"};
 constexpr std::string_view policies[] = {"lru", "layer_lru", "lfu", "next_visit"};
 constexpr std::string_view policies_honoured[] = {"lru"};
 constexpr std::string_view io_modes[] = {"auto", "direct", "buffered"};
@@ -24,7 +23,7 @@ constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
 constexpr std::string_view prune_modes[] = {"off", "gate_mass"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
-constexpr std::string_view speculation_honoured[] = {"off", "ngram", "mtp"};
+constexpr std::string_view speculation_honoured[] = {"off", "auto", "ngram", "mtp"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
 
 // Bounds that several keys share. Two million positions is beyond any published context window; 2^53 is where a
@@ -79,8 +78,7 @@ constexpr std::array rows{
                                                      "measure every predictor in every step, for statistics"),
     text<&s::experts, &experts::predictor>("experts.predictor", "file of trained predictors; empty: none", {},
                                            empty_only),
-    text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions,
-                                           keep_only),
+    text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions),
     text<&s::experts, &experts::profile>("experts.profile", "file that names experts to pin; empty: none", {},
                                          empty_only),
     number<&s::experts, &experts::loader_threads>("experts.loader_threads", "threads", 1, 64, "expert reads in flight"),

@@ -83,9 +83,17 @@ inline page_limits page_limits_of(const moira_attention_mla_desc& desc, const mo
 // (16 KiB; the largest known model has 512).
 inline constexpr uint32_t router_experts_max = 1024;
 
-// MLA scratch, in floats: the query in latent space followed by its rotary part, then the weighted latent.
+// MLA scratch of one member: for each of a few heads that read the latents together the query in latent space followed
+// by its rotary part, then for each the weighted latent. In floats, each a whole number of cache lines.
 inline uint64_t mla_query_floats(const moira_attention_mla_desc& desc) {
     return (uint64_t{desc.kv_rank} + desc.rope_dim + 15) / 16 * 16;
+}
+inline uint64_t mla_latent_floats(const moira_attention_mla_desc& desc) {
+    return (uint64_t{desc.kv_rank} + 15) / 16 * 16;
+}
+inline uint32_t mla_task_heads(const moira_attention_mla_desc& desc) {
+    constexpr uint32_t heads_max = 16; // 64 KiB for DeepSeek-V3
+    return desc.heads < heads_max ? desc.heads : heads_max;
 }
 
 // Elements between the rows of the inner activations that the two phases of expert_ffn share.

@@ -10,7 +10,7 @@ inline constexpr uint32_t tile_columns = 64;
 
 // layout_id: base (how a matrix is stored), MOIRA_PACK_*, MOIRA_TYPE_*. A changed layout needs a new base.
 inline constexpr uint32_t layout_base_row_major = 1;
-inline constexpr uint32_t layout_base_tiles = 2;
+inline constexpr uint32_t layout_base_tiles = 3; // 2: F8 was [k][64], not in pairs
 
 constexpr uint32_t packed_layout_id(uint32_t base, uint32_t pack_kind, const moira_quantization& quantization) {
     return base << 16 | pack_kind << 8 | quantization.weight_type;

@@ -23,6 +23,7 @@ constexpr std::array table{
     error_description{errc::queue_full, "queue_full", 429, true, "wait and send again"},
     error_description{errc::too_many_connections, "too_many_connections", 503, true, "wait and connect again"},
     error_description{errc::too_slow, "too_slow", 408, true, "read and send faster, or ask for less"},
+    error_description{errc::loading, "loading", 503, true, "wait until the server is warm and send again"},
     error_description{errc::draining, "draining", 503, true, "send to another server, or wait for the restart"},
     error_description{errc::restarted, "restarted", 503, true, "send again: a part of the server was lost and started anew"},
     error_description{errc::cancelled, "cancelled", 499, false, "nothing: the caller asked for it"},

@@ -26,6 +26,7 @@ enum class errc {
     queue_full,
     too_many_connections,
     too_slow,              ///< a peer that neither reads nor sends within its time
+    loading,               ///< starting: the model is not in memory yet
     draining,              ///< shutting down: finishes what runs, takes nothing new
     restarted,             ///< a part of the runtime was lost with this request and has been started again
     cancelled,

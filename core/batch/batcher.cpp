@@ -2,6 +2,7 @@
 
 #include "core/batch/sequence.hpp"
 #include "core/batch/step_builder.hpp"
+#include "core/batch/step_drafts.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -51,6 +52,7 @@ struct batcher::impl {
     std::uint64_t number = 0;       ///< of the newest step
     std::int32_t rows_decoding = 0; ///< of the newest step, drafts included; 0: it has prompt rows too
     batch_statistics counts;
+    std::vector<follow_order> orders;
 
     impl(const batch_options& options, token_bytes_function bytes)
         : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv), drafts(limits.speculation) {}
@@ -67,10 +69,12 @@ struct batcher::impl {
 
     void drop_pages(sequence& leaving);
     void preempt_newest();
-    void settle(flying_chunk& chunk, const step_result& outcome, time_point now, std::vector<sequence_output>& out);
-    void take_offer(sequence& owner, const step_result& outcome) const;
-    sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now);
-    result<std::vector<sampled_token>> find_samples(const flying_chunk& chunk, const step_result& outcome) const;
+    void settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict, time_point now,
+                std::vector<sequence_output>& out);
+    sequence_output apply_samples(const flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
+                                  time_point now);
+    void follow(sequence& owner);
+    void forget(sequence& owner);
     void end(sequence& ending, sequence_output& output, finish_reason reason, std::optional<error> why, time_point now);
     void end_expired(time_point now, std::vector<sequence_output>& out);
     void remove(const sequence& ended);
@@ -183,6 +187,7 @@ bool batcher::impl::join_next(std::int32_t budget, std::vector<std::int32_t>& ro
         return false;
     }
     if (next.start(computed, now)) {
+        next.drafting.source = drafts.source_of_new();
         counts.prompt_tokens += next.request().prompt.size();
         counts.cached_tokens += static_cast<std::uint64_t>(computed);
     }
@@ -206,13 +211,16 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
     auto drafted = drafts.plan(running, rows, left, pages);
     std::vector<step_chunk> chunks;
     std::size_t drafted_rows = 0;
-    bool decoding = true;
+    bool decoding = true, to_verify = false;
     for (std::size_t i = 0; i < running.size(); ++i)
         if (rows[i] > 0) {
             step_chunk& chunk = chunks.emplace_back(step_chunk{running[i].get(), rows[i], {}, {}});
             chunk.offer_max = drafts.offer_max(*running[i], rows[i], drafted[i].size(), left, pages);
             flying.push_back({running[i].get(), rows[i], chunk.samples(), std::move(drafted[i]), {}});
             drafted_rows += flying.back().draft.size();
+            if (flying.back().samples)
+                follow(*running[i]);
+            to_verify = to_verify || running[i]->drafting.followed || !flying.back().draft.empty();
             decoding = decoding && rows[i] == 1;
         }
     if (chunks.empty())
@@ -221,7 +229,8 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
         chunks[i].draft = flying[i].draft;
     std::stable_partition(chunks.begin(), chunks.end(),
                           [](const step_chunk& chunk) { return chunk.owner->uncomputed() == 1; });
-    auto plan = std::make_shared<const step_plan>(build_step(++number, chunks, pages.page_tokens()));
+    auto plan = std::make_shared<step_plan>(build_step(++number, chunks, pages.page_tokens()));
+    plan->to_verify = to_verify;
     in_flight = true;
     rows_decoding = decoding ? plan->rows() : 0;
     ++counts.steps;
@@ -243,6 +252,7 @@ std::shared_ptr<const step_plan> batcher::next_plan(time_point now) {
 // ---- leaving -------------------------------------------------------------------------------------------------------
 
 void batcher::impl::drop_pages(sequence& leaving) {
+    forget(leaving);
     for (flying_chunk& chunk : flying)
         if (chunk.owner == &leaving) {
             chunk.owner = nullptr;
@@ -319,47 +329,28 @@ std::vector<sequence_output> batcher::fail_all(const error& why, time_point now)
 
 // ---- results in ----------------------------------------------------------------------------------------------------
 
-/// What was sampled behind the sequence's last token, and behind each drafted one.
-result<std::vector<sampled_token>> batcher::impl::find_samples(const flying_chunk& chunk,
-                                                               const step_result& outcome) const {
-    const request_id id = chunk.owner->id();
-    std::vector<sampled_token> found;
-    for (const sampled_token& each : outcome.samples)
-        if (each.request == id)
-            found.push_back(each);
-    if (found.size() != chunk.draft.size() + 1)
-        return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned " +
-                                        std::to_string(found.size()) + " tokens for request " +
-                                        std::to_string(id.value) + ", expected " +
-                                        std::to_string(chunk.draft.size() + 1));
-    for (const sampled_token& each : found)
-        if (each.token < 0 || (limits.vocabulary > 0 && each.token >= limits.vocabulary))
-            return fail(errc::internal, "step " + std::to_string(outcome.number) + " returned token " +
-                                            std::to_string(each.token) + " outside the vocabulary of " +
-                                            std::to_string(limits.vocabulary));
-    return found;
+/// Texts are followed from the first sample on; the order goes out before the step that samples.
+void batcher::impl::follow(sequence& owner) {
+    if (owner.drafting.source != draft_source::ngram || owner.drafting.followed)
+        return;
+    owner.drafting.followed = true;
+    orders.push_back({owner.id(), {owner.tokens().begin(), owner.tokens().end()}});
 }
 
-/// Ids outside the vocabulary would only fail in the next step.
-void batcher::impl::take_offer(sequence& owner, const step_result& outcome) const {
-    owner.drafting.offered.clear();
-    for (const offered_draft& each : outcome.offered)
-        if (each.request == owner.id())
-            owner.drafting.offered = each.tokens;
-    const auto outside = [this](token_id token) {
-        return token < 0 || (limits.vocabulary > 0 && token >= limits.vocabulary);
-    };
-    if (std::any_of(owner.drafting.offered.begin(), owner.drafting.offered.end(), outside))
-        owner.drafting.offered.clear();
+void batcher::impl::forget(sequence& owner) {
+    if (std::exchange(owner.drafting.followed, false))
+        orders.push_back({owner.id(), {}});
+    owner.drafting.proposal = {};
 }
 
 /// Takes the token behind the sequence's last one, and one more for each drafted token that was right: each as if it
 /// were a step of its own, so that nothing of the sequence tells whether it was drafted.
-sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const step_result& outcome, time_point now) {
+sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const step_result& outcome,
+                                             const step_verdict* verdict, time_point now) {
     sequence& owner = *chunk.owner;
     sequence_output output;
     output.id = owner.id();
-    const auto samples = find_samples(chunk, outcome);
+    const auto samples = samples_of(owner.id(), chunk.draft.size() + 1, limits.vocabulary, outcome);
     if (!samples) {
         end(owner, output, finish_reason::error, samples.error(), now);
         return output;
@@ -367,13 +358,18 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     std::vector<token_id> sampled;
     for (const sampled_token& each : *samples)
         sampled.push_back(each.token);
-    const std::size_t accepted = count_accepted(chunk.draft, sampled);
+    const draft_verdict* judged = verdict == nullptr ? nullptr : verdict->find(owner.id());
+    const std::size_t accepted = judged == nullptr || judged->accepted > chunk.draft.size()
+                                     ? count_accepted(chunk.draft, sampled)
+                                     : judged->accepted;
     if (!chunk.draft.empty()) {
         owner.drafting.accepted.note(chunk.draft.size(), accepted);
         owner.drafting.counts.add(chunk.draft.size(), accepted);
         counts.speculation.add(chunk.draft.size(), accepted);
     }
-    take_offer(owner, outcome);
+    if (owner.drafting.source == draft_source::model && owner.drafting.offered.size() > chunk.draft.size())
+        counts.dropped_drafts += owner.drafting.offered.size() - chunk.draft.size();
+    owner.drafting.offered = offer_to(owner.id(), limits.vocabulary, outcome);
     for (std::size_t i = 0; i <= accepted; ++i) {
         if (i > 0) {
             owner.advance(1);
@@ -398,8 +394,8 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     return output;
 }
 
-void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time_point now,
-                           std::vector<sequence_output>& out) {
+void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
+                           time_point now, std::vector<sequence_output>& out) {
     if (chunk.owner == nullptr) {
         pages.release(chunk.orphaned);
         return;
@@ -412,7 +408,7 @@ void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, time
     owner.advance(chunk.rows);
     pages.computed(owner.pages, owner.computed_tokens());
     if (chunk.samples)
-        out.push_back(apply_samples(chunk, outcome, now));
+        out.push_back(apply_samples(chunk, outcome, verdict, now));
 }
 
 void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& out) {
@@ -427,20 +423,52 @@ void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& ou
         end(*each, out.emplace_back(), finish_reason::error, deadline_error(), now);
 }
 
-std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now) {
+std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now,
+                                              const step_verdict* verdict) {
     impl& self = *impl_;
     std::vector<sequence_output> outputs;
     if (self.in_flight && outcome.number == self.number) {
         self.in_flight = false;
-        if (self.rows_decoding > 0 && !outcome.failure)
-            self.drafts.note_step(self.rows_decoding, outcome.compute_s);
         self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
         for (flying_chunk& chunk : landed)
-            self.settle(chunk, outcome, now, outputs);
+            self.settle(chunk, outcome, verdict, now, outputs);
+        std::size_t tokens = 0;
+        for (const auto& each : outputs)
+            tokens += each.tokens.size();
+        if (self.rows_decoding > 0 && !outcome.failure)
+            self.drafts.note_step(self.rows_decoding, static_cast<double>(tokens), outcome.compute_s);
+        self.counts.draft_failures += outcome.drafting_failed;
+        if (verdict != nullptr)
+            take_proposals(*verdict);
     }
     self.end_expired(now, outputs);
     return outputs;
+}
+
+// ---- the verifier --------------------------------------------------------------------------------------------------
+
+bool batcher::drafts_in_flight() const noexcept {
+    return std::any_of(impl_->flying.begin(), impl_->flying.end(),
+                       [](const flying_chunk& each) { return each.owner != nullptr && !each.draft.empty(); });
+}
+
+std::vector<follow_order> batcher::take_follow_orders() {
+    return std::exchange(impl_->orders, {});
+}
+
+void batcher::follow_again() {
+    impl_->orders.clear();
+    for (const sequence_pointer& each : impl_->running)
+        each->drafting.followed = false;
+}
+
+void batcher::take_proposals(const step_verdict& verdict) {
+    for (const sequence_pointer& each : impl_->running)
+        if (const auto* judged = verdict.find(each->id()); judged != nullptr && each->drafting.followed) {
+            each->drafting.followed = judged->followed;
+            each->drafting.proposal = judged->proposal;
+        }
 }
 
 // ---- the rest ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ struct batch_statistics {
     std::uint64_t admitted = 0, finished = 0, cancelled = 0, failed = 0, preemptions = 0;
     std::uint64_t steps = 0, rows = 0, prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
     speculation_counts speculation; ///< rows counts accepted drafts and no others
+    std::uint64_t dropped_drafts = 0; ///< tokens that the model offered and no step verified: too unlikely, or no room
+    std::uint64_t draft_failures = 0; ///< steps whose offers were lost to an error of the drafting pass
 };
 
 /// Continuous batching as a plain state machine: requests in, step plans out, results in, text out. Decode rows come
@@ -69,7 +71,22 @@ public:
     /// requests that had rows in it, with the step's error. Requests past their deadline end with deadline_exceeded.
     /// Every plan must be answered, with `failure` when its stream was lost: until then its pages stay taken and there
     /// is no next plan. An answer to another step is ignored.
-    std::vector<sequence_output> advance(const step_result& outcome, time_point now);
+    /// `verdict` on the drafts of this step; without one, or where it is not about a draft, they are judged here.
+    std::vector<sequence_output> advance(const step_result& outcome, time_point now,
+                                         const step_verdict* verdict = nullptr);
+
+    /// The step in flight holds drafts.
+    bool drafts_in_flight() const noexcept;
+
+    /// Texts that the verifier shall follow or forget, in this order, before the step planned last; each is told of
+    /// once. They are few: a text is followed once, when its sequence begins to decode.
+    std::vector<follow_order> take_follow_orders();
+
+    /// The verifier forgot everything: texts are to be followed again.
+    void follow_again();
+
+    /// Takes the proposals of a verdict that came after its step's result.
+    void take_proposals(const step_verdict& verdict);
 
     /// Preempts up to `count` running sequences (newest first) before the next plan: for tests and for the stream's
     /// restart. Rows in flight are ignored: preempting everything, then answering the lost step with its failure, loses

@@ -18,19 +18,24 @@ std::size_t length_max_of(const sequence& owner, std::int32_t draft_max, const d
 
 } // namespace
 
-std::vector<token_id> draft_planner::propose(sequence& owner, std::size_t length_max) const {
-    if (options_.source == draft_source::ngram) {
-        owner.drafting.index.extend(owner.tokens());
-        return owner.drafting.index.propose(owner.tokens(), length_max);
+std::vector<token_id> draft_planner::propose(sequence& owner, std::size_t length_max) {
+    const auto& known = owner.drafting;
+    if (known.source != draft_source::ngram) {
+        auto offered = known.offered;
+        offered.resize(std::min(offered.size(), length_max));
+        return offered;
     }
-    auto offered = owner.drafting.offered;
-    offered.resize(std::min(offered.size(), length_max));
-    return offered;
+    auto proposed = known.proposal.behind_text(owner.tokens(), length_max);
+    if (!options_.automatic || proposed.empty())
+        return proposed;
+    if (!ngram_now_)
+        ngram_now_ = choice_.ngram_now();
+    return *ngram_now_ ? proposed : std::vector<token_id>{};
 }
 
 std::optional<std::int32_t> draft_planner::offer_max(sequence& owner, std::int32_t rows, std::size_t drafted,
                                                      const room& left, kv_pages& pages) const {
-    if (!on() || options_.source != draft_source::model)
+    if (!on() || owner.drafting.source != draft_source::model)
         return std::nullopt;
     if (rows != owner.uncomputed())
         return 0;
@@ -54,11 +59,17 @@ std::vector<std::vector<token_id>> draft_planner::plan(std::span<const std::uniq
     if (!on())
         return drafts;
     rows_ = tokens_ = 0;
+    ngram_drafted_ = model_drafts_ = false;
+    ngram_now_.reset();
     std::vector<std::size_t> owners;
     std::vector<draft_candidate> candidates;
     for (std::size_t i = 0; i < running.size(); ++i) {
         sequence& owner = *running[i];
         rows_ += rows[i];
+        // The layer can be left at any token; entered only at the first, since it must know the whole text.
+        if (options_.automatic && owner.drafting.source == draft_source::model && !choice_.model_open())
+            owner.drafting.source = draft_source::ngram;
+        model_drafts_ = model_drafts_ || owner.drafting.source == draft_source::model;
         if (rows[i] != owner.uncomputed())
             continue;
         ++tokens_;
@@ -76,6 +87,7 @@ std::vector<std::vector<token_id>> draft_planner::plan(std::span<const std::uniq
         const auto slots = pages.grow_unused(owner.pages, owner.computed() + 1 + std::ssize(draft));
         draft.resize(
             static_cast<std::size_t>(std::clamp<std::int64_t>(slots - owner.computed() - 1, 0, std::ssize(draft))));
+        ngram_drafted_ = ngram_drafted_ || (!draft.empty() && owner.drafting.source == draft_source::ngram);
     }
     return drafts;
 }

@@ -14,12 +14,10 @@
 
 namespace moira {
 
-/// Where drafts come from. `model`: the stream offers them with a step's result (multi-token prediction).
-enum class draft_source { none, ngram, model };
-
 struct speculation_options {
     draft_source source = draft_source::none;
     std::int32_t draft_max = 4; ///< tokens of one draft
+    bool automatic = false;     ///< by repetition, or with `source` where that is measured to pay
 };
 
 /// Which tokens the sequences of the next step draft. Drafts take only what nobody else wants: rows that the step has
@@ -32,9 +30,15 @@ public:
         std::int64_t context_max = 0; ///< tokens of one sequence
     };
 
-    explicit draft_planner(const speculation_options& options) : options_(options) {}
+    explicit draft_planner(const speculation_options& options)
+        : options_(options), choice_(options.source == draft_source::model) {}
 
     bool on() const noexcept { return options_.source != draft_source::none && options_.draft_max > 0; }
+
+    /// What a new sequence drafts with.
+    draft_source source_of_new() noexcept {
+        return !on() ? draft_source::none : options_.automatic ? choice_.at_start() : options_.source;
+    }
 
     /// A draft for each running sequence, empty for most: `rows` are those of the step, without drafts. Grows the pages
     /// of those that draft.
@@ -46,17 +50,23 @@ public:
     std::optional<std::int32_t> offer_max(sequence& owner, std::int32_t rows, std::size_t drafted, const room& left,
                                           kv_pages& pages) const;
 
-    /// A step of decoding rows only took `cost`.
-    void note_step(std::int32_t rows, double cost) noexcept { control_.note_step(rows, cost); }
+    /// The step planned last, of decoding rows only, drafts included, took `cost` and gave so many tokens.
+    void note_step(std::int32_t rows, double tokens, double cost) noexcept {
+        control_.note_step(rows, cost);
+        choice_.note_step(rows_, tokens, cost, ngram_drafted_, model_drafts_);
+    }
 
     /// One more token drafted by the model took `cost`.
     void note_draft(double cost) noexcept { control_.note_draft(cost); }
 
 private:
-    std::vector<token_id> propose(sequence& owner, std::size_t length_max) const;
+    std::vector<token_id> propose(sequence& owner, std::size_t length_max);
 
     speculation_options options_;
     draft_control control_;
+    source_choice choice_;
+    bool ngram_drafted_ = false, model_drafts_ = false; ///< in the step planned last
+    std::optional<bool> ngram_now_;                     ///< decided for the step, once
     std::int32_t rows_ = 0, tokens_ = 0; ///< of the step planned last, without drafts
 };
 

@@ -4,7 +4,8 @@
 #include "core/batch/kv_pages.hpp"
 #include "core/speculate/acceptance.hpp"
 #include "core/speculate/draft_length.hpp"
-#include "core/speculate/ngram_index.hpp"
+#include "core/speculate/draft_verifier.hpp"
+#include "core/speculate/source_choice.hpp"
 #include "core/text/text_stream.hpp"
 
 #include <chrono>
@@ -64,7 +65,9 @@ public:
 
     /// What speculation knows of this sequence; filled and read by the batcher.
     struct drafting_state {
-        ngram_index index;
+        draft_source source = draft_source::none;
+        bool followed = false;    ///< by the verifier, as far as is known here
+        draft_proposal proposal;  ///< the verifier's newest
         acceptance_estimate accepted;
         std::vector<token_id> offered; ///< by the model, to follow the tokens as they are now
         speculation_counts counts;

@@ -45,6 +45,7 @@ struct step_plan {
     std::vector<sample_request> samples;
     std::vector<draft_request> draft_requests;  ///< one per sequence where the model drafts, otherwise none
     std::int32_t sequences = 0;
+    bool to_verify = false;  ///< the verifier wants to see it: it holds drafts or samples of texts that are followed
 
     std::int32_t rows() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
 };
@@ -70,6 +71,7 @@ struct step_result {
     double compute_s = 0;  ///< inside the forward pass and sampling
     double stall_s = 0;    ///< of that: waiting for experts
     double draft_pass_s = 0;  ///< of one more token drafted by the model for all sequences that wanted it; 0: none was
+    bool drafting_failed = false;  ///< the model's drafting pass failed: nothing is offered
 };
 
 }  // namespace moira

@@ -39,7 +39,19 @@ private:
     const prompt_pass_options& options_;
 };
 
-result<void> check(const engine& model, std::span<const token_id> ids, const prompt_pass_options& options) {
+result<void> check_kept(const engine& model, std::span<const token_id> ids, const prompt_pass_options& options) {
+    const auto& shape = model.shape();
+    const auto per_token = static_cast<std::uint64_t>(shape.vocabulary) * (options.mtp ? 2 : 1) +
+                           (options.hidden ? static_cast<std::uint64_t>(shape.hidden) * (static_cast<std::uint64_t>(shape.layers) + 1) : 0);
+    if (ids.size() * per_token * sizeof(float) > options.kept_bytes_max)
+        return fail(errc::invalid_argument, "the tensors of " + std::to_string(ids.size()) + " tokens exceed " +
+                                                std::to_string(options.kept_bytes_max) + " bytes: pass fewer tokens");
+    return {};
+}
+
+}  // namespace
+
+result<void> check_prompt(const engine& model, std::span<const token_id> ids) {
     const auto& shape = model.shape();
     if (ids.empty())
         return fail(errc::invalid_argument, "there are no tokens to run");
@@ -51,18 +63,24 @@ result<void> check(const engine& model, std::span<const token_id> ids, const pro
     if (ids.size() > static_cast<std::size_t>(context_max))
         return fail(errc::prompt_too_long, std::to_string(ids.size()) + " tokens do not fit the context of " +
                                                std::to_string(context_max));
-    const auto per_token = static_cast<std::uint64_t>(shape.vocabulary) * (options.mtp ? 2 : 1) +
-                           (options.hidden ? static_cast<std::uint64_t>(shape.hidden) * (static_cast<std::uint64_t>(shape.layers) + 1) : 0);
-    if (ids.size() * per_token * sizeof(float) > options.kept_bytes_max)
-        return fail(errc::invalid_argument, "the tensors of " + std::to_string(ids.size()) + " tokens exceed " +
-                                                std::to_string(options.kept_bytes_max) + " bytes: pass fewer tokens");
     return {};
 }
 
-}  // namespace
+result<void> run_prompt_rows(engine& model, std::span<const token_id> ids, std::int32_t first, std::int32_t count,
+                             std::int32_t logits_first, forward_observer& observer) {
+    auto plan = plan_prompt_rows(ids, first, count, model.limits());
+    const auto unwanted = std::clamp(logits_first - first, 0, count);
+    plan.samples.erase(plan.samples.begin(), plan.samples.begin() + unwanted);
+    const auto outcome = model.run_step(plan, &observer);
+    if (outcome.failure)
+        return tl::unexpected(*outcome.failure);
+    return {};
+}
 
 result<prompt_pass> run_prompt(engine& model, std::span<const token_id> ids, const prompt_pass_options& options) {
-    if (auto fine = check(model, ids, options); !fine)
+    if (auto fine = check_prompt(model, ids); !fine)
+        return tl::unexpected(fine.error());
+    if (auto fine = check_kept(model, ids, options); !fine)
         return tl::unexpected(fine.error());
     prompt_pass kept;
     kept.tokens = static_cast<std::int32_t>(ids.size());

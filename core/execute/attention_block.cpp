@@ -106,8 +106,10 @@ result<void> run_gqa(const step_context& step, const gqa_attention& attention, c
     if (auto done = step.queue.launch({{attention.query.op, &q}, {attention.key.op, &k}, {attention.value.op, &v}}); !done)
         return done;
     if (attention.query_norm) {
-        const auto q_norm = head_norm_args(*attention.query_norm, arena, query, query_width, shape.heads, shape.head_dim);
-        const auto k_norm = head_norm_args(*attention.key_norm, arena, keys, kv_width, shape.kv_heads, shape.head_dim);
+        // One vector per head, or one of all heads.
+        const auto q_vectors = shape.row_norm ? 1 : shape.heads, k_vectors = shape.row_norm ? 1 : shape.kv_heads;
+        const auto q_norm = head_norm_args(*attention.query_norm, arena, query, query_width, q_vectors, query_width / q_vectors);
+        const auto k_norm = head_norm_args(*attention.key_norm, arena, keys, kv_width, k_vectors, key_width / k_vectors);
         if (auto done = step.queue.launch({{attention.query_norm->op, &q_norm}, {attention.key_norm->op, &k_norm}}); !done)
             return done;
     }

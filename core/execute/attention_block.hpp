@@ -17,6 +17,7 @@ struct step_context {
     step_arena& arena;
     device_queue& queue;
     route_probe* probe = nullptr;
+    std::span<const std::int32_t> drafted_rows = {};  ///< of the step, ascending: their experts are counted apart
 };
 
 /// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,

@@ -1,6 +1,7 @@
 #include "core/execute/device.hpp"
 
 #include <array>
+#include <chrono>
 #include <set>
 #include <utility>
 
@@ -80,11 +81,13 @@ result<device_queue> device_queue::create(const op_provider& memory) {
 device_queue::device_queue(const op_provider& memory) : memory_(&memory), current_(&memory) {}
 
 device_queue::device_queue(device_queue&& other) noexcept
-    : memory_(other.memory_), current_(other.current_), streams_(std::exchange(other.streams_, {})) {}
+    : memory_(other.memory_), current_(other.current_), watch_(std::exchange(other.watch_, nullptr)),
+      streams_(std::exchange(other.streams_, {})) {}
 
 device_queue& device_queue::operator=(device_queue&& other) noexcept {
     std::swap(memory_, other.memory_);
     std::swap(current_, other.current_);
+    std::swap(watch_, other.watch_);
     std::swap(streams_, other.streams_);
     return *this;
 }
@@ -129,6 +132,22 @@ result<void> device_queue::switch_to(const op_provider& provider) {
 }
 
 result<void> device_queue::launch(const bound_launch* list, std::size_t count) {
+    return watch_ ? launch_watched(list, count) : launch_run(list, count);
+}
+
+result<void> device_queue::launch_watched(const bound_launch* list, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        if (auto done = launch_run(list + i, 1); !done)
+            return done;
+        if (auto done = synchronize(); !done)
+            return done;
+        watch_->launched(list[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return {};
+}
+
+result<void> device_queue::launch_run(const bound_launch* list, std::size_t count) {
     // Longer lists than any layer needs are split; a fixed array keeps the hot path free of allocation.
     constexpr std::size_t run_max = 16;
     std::array<moira_launch, run_max> run{};
@@ -199,6 +218,8 @@ result<const prepared_op*> op_set::prepare_header(const moira_op_header& header)
     made->provider = choice->provider;
     made->kind = header.op;
     made->numerics_id = choice->numerics_id;
+    const auto* bytes = reinterpret_cast<const std::byte*>(&header);
+    made->desc_bytes.assign(bytes, bytes + header.struct_size);
     std::uint64_t workspace = 0;
     const auto status = made->provider->api->op_prepare(made->provider->device, &header, &made->op, &workspace);
     if (status != MOIRA_OK)

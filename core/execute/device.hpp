@@ -51,12 +51,23 @@ struct prepared_op {
     moira_op* op = nullptr;
     std::uint32_t kind = 0;
     std::string numerics_id;
+    std::vector<std::byte> desc_bytes;  ///< the moira_*_desc of its kind
+
+    const moira_op_header& desc() const noexcept { return *reinterpret_cast<const moira_op_header*>(desc_bytes.data()); }
 };
 
 /// One op with its arguments, which must live until launch() returns.
 struct bound_launch {
     const prepared_op* op = nullptr;
     const void* args = nullptr;
+};
+
+/// Sees the ops of a queue one by one, each with the time from its launch to its end. For measuring: ops that are watched
+/// do not overlap. Called on the thread that launches.
+class launch_watch {
+public:
+    virtual ~launch_watch() = default;
+    virtual void launched(const bound_launch& launch, double seconds) = 0;
 };
 
 /// One in-order queue over all chosen plugins of a device class: a stream per plugin, switched with a synchronisation.
@@ -73,6 +84,9 @@ public:
     result<void> launch(std::initializer_list<bound_launch> list) { return launch(list.begin(), list.size()); }
     result<void> launch(const bound_launch* list, std::size_t count);
 
+    /// From now on every launch is watched; null: none.
+    void watch(launch_watch* watch) noexcept { watch_ = watch; }
+
     result<void> upload(void* device_address, const void* host_address, std::uint64_t bytes);
     result<void> download(void* host_address, const void* device_address, std::uint64_t bytes);
 
@@ -84,10 +98,13 @@ private:
     explicit device_queue(const op_provider& memory);
     result<moira_stream*> stream_of(const op_provider& provider);
     result<void> switch_to(const op_provider& provider);
+    result<void> launch_run(const bound_launch* list, std::size_t count);
+    result<void> launch_watched(const bound_launch* list, std::size_t count);
     result<void> synchronize_stream(const op_provider& provider, moira_stream* stream);
 
     const op_provider* memory_ = nullptr;
     const op_provider* current_ = nullptr;
+    launch_watch* watch_ = nullptr;
     std::map<const op_provider*, moira_stream*> streams_;
 };
 

@@ -88,12 +88,14 @@ struct engine::impl {
 result<void> engine::impl::create_store(const expert_execution& experts) {
     const auto& shape = model.shape();
     packing = experts.packing;
-    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io);
+    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io, options.precision);
     if (!made_source)
         return tl::unexpected(made_source.error());
     source = std::move(*made_source);
     expert_store_options wanted;
     wanted.layers = shape.layers + mtp_modules(options);
+    if (options.mtp)
+        wanted.module_layer = shape.layers;
     wanted.experts = shape.moe.experts;
     wanted.top_k = shape.moe.top_k;
     wanted.moe_layers = shape.moe_layers() + mtp_modules(options);
@@ -149,7 +151,7 @@ result<void> engine::impl::load(load_progress progress) {
         return tl::unexpected(made_queue.error());
     queue = std::move(*made_queue);
     weight_loader loader(model, names, limits, ops, memory, *queue, std::move(progress));
-    auto experts = loader.prepare_experts();
+    auto experts = loader.prepare_experts(options.precision);
     if (!experts)
         return tl::unexpected(experts.error());
     // Before the dense weights: a budget that cannot work is refused at once.
@@ -259,6 +261,15 @@ result<void> engine::impl::offer_drafts(const step_plan& plan, step_result& outc
     }
 }
 
+/// Ascending, as samples are.
+static std::vector<std::int32_t> drafted_rows(const step_plan& plan) {
+    std::vector<std::int32_t> rows;
+    for (const auto& sample : plan.samples)
+        if (sample.follows_draft)
+            rows.push_back(sample.row);
+    return rows;
+}
+
 engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 engine::~engine() = default;
 
@@ -283,7 +294,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     };
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
-        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get()};
+        const auto drafted = drafted_rows(plan);
+        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
+                                drafted};
         if (impl_->probe)
             impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
@@ -295,8 +308,10 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         static_cast<void>(impl_->queue->synchronize());
     }
     // Drafts are a matter of speed: what prevents them ends no request.
-    if (done && impl_->weights.mtp && !plan.draft_requests.empty() && !impl_->offer_drafts(plan, outcome))
+    if (done && impl_->weights.mtp && !plan.draft_requests.empty() && !impl_->offer_drafts(plan, outcome)) {
         outcome.offered.clear();
+        outcome.drafting_failed = true;
+    }
     outcome.compute_s = seconds_since(begin);
     return outcome;
 }
@@ -344,10 +359,18 @@ expert_store_statistics engine::expert_statistics() const {
     return shown;
 }
 
+void engine::watch_launches(launch_watch* watch) noexcept { impl_->queue->watch(watch); }
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
-std::string engine::numerics_id() const { return impl_->ops.numerics_id() + "/kv-f32"; }
+std::string engine::numerics_id() const {
+    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+}
+
+std::vector<std::string> engine::lossy() const {
+    return impl_->packing.quantizes() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+}
+
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
 double engine::load_s() const noexcept { return impl_->load_s; }
 
@@ -362,7 +385,7 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
-           impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
 }
 
@@ -370,6 +393,9 @@ std::vector<std::string> engine::notices() const {
     auto all = impl_->model.notices();
     const auto of_store = impl_->store->notices();
     all.insert(all.end(), of_store.begin(), of_store.end());
+    if (impl_->packing.quantizes())
+        all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
+                      "differ from the exact ones");
     return all;
 }
 

@@ -29,6 +29,7 @@ struct engine_options {
     double experts_budget_share = 1.0;       ///< of all slabs of the model
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = 2;
+    expert_precision precision = expert_precision::keep;  ///< of experts; fp8 is lossy where the checkpoint is wider
     bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
     bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
     bool measure_routes = false;  ///< all predictors in every step and not only now and then; implies predict_routes
@@ -55,6 +56,9 @@ public:
     /// unsupported (engine_options::mtp was not set), invalid_argument (more tokens than rows), those of a step.
     result<void> run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens, forward_observer& observer);
 
+    /// Every op of the next steps is watched, one by one; null: none. Not while a step runs.
+    void watch_launches(launch_watch* watch) noexcept;
+
     bool has_mtp() const noexcept;  ///< the multi-token-prediction module is loaded
     const model_shape& shape() const noexcept;
     const checkpoint& model() const noexcept;
@@ -66,6 +70,7 @@ public:
     std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
     std::uint64_t dense_bytes() const noexcept;
     std::string numerics_id() const;
+    std::vector<std::string> lossy() const;  ///< what makes answers differ from the checkpoint's; empty: nothing
     std::map<std::string, std::string> plugins() const;
     std::string summary() const;               ///< what runs where, in one line
     std::vector<std::string> notices() const;  ///< what an operator should know

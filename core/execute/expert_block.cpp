@@ -68,17 +68,33 @@ result<void> run_leased(const step_context& step, const model_layer& layer, cons
     return launch_experts(step, layer, moe, store, assignment, lease, lease.missing());
 }
 
+/// Experts that nothing but drafted rows asks for, ascending.
+std::vector<std::int32_t> experts_of_drafts(const expert_assignment& assignment, std::span<const std::int32_t> rows) {
+    std::vector<std::int32_t> experts;
+    if (rows.empty())
+        return experts;
+    const auto drafted = [rows](const moira_expert_pair& pair) {
+        return std::binary_search(rows.begin(), rows.end(), pair.row);
+    };
+    for (std::size_t i = 0; i < assignment.experts.size(); ++i)
+        if (std::all_of(assignment.pairs.begin() + assignment.pair_begin[i],
+                        assignment.pairs.begin() + assignment.pair_begin[i + 1], drafted))
+            experts.push_back(assignment.experts[i]);
+    return experts;
+}
+
 /// Pins as many of `experts` as the store, and the device's own slots, can hold at once.
 result<expert_lease> acquire_wave(expert_store& store, const expert_staging& staging, std::int32_t layer,
-                                  std::span<const std::int32_t> experts, std::int32_t top_k) {
+                                  std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
+                                  std::int32_t top_k) {
     auto fitting = std::min(static_cast<std::size_t>(store.wave_experts_max()), experts.size());
     if (staging.needed())
         fitting = std::min(fitting, staging.slots());
-    auto lease = store.acquire(layer, experts.first(fitting));
+    auto lease = store.acquire(layer, experts.first(fitting), drafted);
     // The budget may have shrunk since it was asked; every budget holds one token's experts.
     const auto least = std::min(static_cast<std::size_t>(top_k), experts.size());
     if (!lease && lease.error().code == errc::invalid_argument && fitting > least)
-        lease = store.acquire(layer, experts.first(least));
+        lease = store.acquire(layer, experts.first(least), drafted);
     return lease;
 }
 
@@ -87,9 +103,10 @@ result<void> run_waves(const step_context& step, const model_layer& layer, const
                        const expert_assignment& assignment, double& stall_s) {
     // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
     const auto order = store.residents_first(layer.index, assignment.experts);
+    const auto drafted = experts_of_drafts(assignment, step.drafted_rows);
     for (std::size_t begin = 0; begin < order.size();) {
-        auto lease =
-            acquire_wave(store, step.arena.staging, layer.index, std::span(order).subspan(begin), step.shape.moe.top_k);
+        auto lease = acquire_wave(store, step.arena.staging, layer.index, std::span(order).subspan(begin), drafted,
+                                  step.shape.moe.top_k);
         if (!lease)
             return tl::unexpected(lease.error());
         begin += lease->experts().size();

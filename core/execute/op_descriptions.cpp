@@ -28,10 +28,6 @@ moira_pack_desc packing(std::uint32_t kind, std::uint32_t n, std::uint32_t k, co
 
 }  // namespace
 
-moira_quantization plain_weight(std::uint32_t weight_type) {
-    return {weight_type, MOIRA_SCALE_NONE, MOIRA_TYPE_F32, 0, 0, MOIRA_ACTIVATION_KEEP};
-}
-
 moira_embedding_desc op_describer::embedding(std::uint32_t weight_type) const {
     auto desc = describe<moira_embedding_desc>(MOIRA_OP_EMBEDDING, limits_.rows_max);
     desc.vocabulary = u32(shape_.vocabulary);
@@ -96,25 +92,25 @@ moira_attention_gqa_desc op_describer::attention_gqa() const {
     return desc;
 }
 
-moira_gemm_desc op_describer::linear(const linear_form& form, std::uint32_t weight_type) const {
+moira_gemm_desc op_describer::linear(const linear_form& form, const moira_quantization& weight) const {
     auto desc = describe<moira_gemm_desc>(MOIRA_OP_GEMM, limits_.rows_max);
     desc.n = u32(form.n);
     desc.k = u32(form.k);
     desc.compute = form.compute;
     desc.accumulate = form.accumulate;
     desc.has_bias = form.bias;
-    desc.quantization = plain_weight(weight_type);
+    desc.quantization = weight;
     return desc;
 }
 
-moira_gemm_desc op_describer::head(std::uint32_t weight_type) const {
-    auto desc = linear({shape_.vocabulary, shape_.hidden}, weight_type);
+moira_gemm_desc op_describer::head(const moira_quantization& weight) const {
+    auto desc = linear({shape_.vocabulary, shape_.hidden}, weight);
     desc.header.rows_max = u32(limits_.logits_rows_max);
     return desc;
 }
 
-moira_gemm_desc op_describer::router(std::uint32_t weight_type) const {
-    return linear({shape_.moe.experts, shape_.hidden, MOIRA_COMPUTE_F32}, weight_type);
+moira_gemm_desc op_describer::router(const moira_quantization& weight) const {
+    return linear({shape_.moe.experts, shape_.hidden, MOIRA_COMPUTE_F32}, weight);
 }
 
 moira_router_topk_desc op_describer::router_topk() const {
@@ -131,18 +127,18 @@ moira_router_topk_desc op_describer::router_topk() const {
     return desc;
 }
 
-moira_expert_ffn_desc op_describer::every_row_ffn(std::int32_t inner, std::uint32_t weight_type) const {
+moira_expert_ffn_desc op_describer::every_row_ffn(std::int32_t inner, const moira_quantization& weight) const {
     auto desc = describe<moira_expert_ffn_desc>(MOIRA_OP_EXPERT_FFN, limits_.rows_max);
     desc.hidden = u32(shape_.hidden);
     desc.inner = u32(inner);
     desc.experts = 1;
     desc.activation = MOIRA_FFN_SILU_GATED;
-    desc.quantization = plain_weight(weight_type);
+    desc.quantization = weight;
     return desc;
 }
 
-moira_expert_ffn_desc op_describer::routed_experts(std::uint32_t weight_type) const {
-    auto desc = every_row_ffn(shape_.moe.inner, weight_type);
+moira_expert_ffn_desc op_describer::routed_experts(const moira_quantization& weight) const {
+    auto desc = every_row_ffn(shape_.moe.inner, weight);
     desc.header.rows_max = u32(limits_.rows_max) * u32(shape_.moe.top_k);
     desc.experts = u32(shape_.moe.experts);
     return desc;
@@ -185,17 +181,19 @@ const moira_op_header& header_of(const op_description& description) noexcept {
     return std::visit([](const auto& desc) -> const moira_op_header& { return desc.header; }, description);
 }
 
-std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, std::uint32_t weight_type) {
+std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, const weight_forms& weights) {
     const op_describer describe(shape, limits);
-    std::vector<op_description> ops{describe.embedding(weight_type), describe.rmsnorm(shape.hidden),
-                                    describe.head(weight_type), describe.rope(shape.mla ? shape.mla->heads : shape.gqa->heads),
+    std::vector<op_description> ops{describe.embedding(weights.embedding), describe.rmsnorm(shape.hidden),
+                                    describe.head(weights.head), describe.rope(shape.mla ? shape.mla->heads : shape.gqa->heads),
                                     describe.kv_append()};
+    if (!same_quantization(weights.head, weights.linear))
+        ops.emplace_back(describe.linear({shape.hidden, shape.attention_width(), MOIRA_COMPUTE_AUTO, true}, weights.linear));
     if (shape.mla)
-        ops.emplace_back(describe.attention_mla(weight_type));
+        ops.emplace_back(describe.attention_mla(weights.kv_b));
     else
         ops.emplace_back(describe.attention_gqa());
     ops.emplace_back(describe.router_topk());
-    ops.emplace_back(describe.routed_experts(weight_type));
+    ops.emplace_back(describe.routed_experts(weights.experts));
     ops.emplace_back(describe.combine_experts());
     return ops;
 }

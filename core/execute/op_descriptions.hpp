@@ -2,6 +2,7 @@
 
 #include "core/execute/op_provider.hpp"
 #include "core/model/model_shape.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include <cstdint>
 #include <variant>
@@ -18,9 +19,6 @@ struct execution_limits {
     std::int32_t pages = 0;
 };
 
-/// A weight as stored, without scales.
-moira_quantization plain_weight(std::uint32_t weight_type);
-
 /// Describes every op of a model: what plugins are asked for, before any weight is read. All padding is zero, so that
 /// equal descriptions have equal bytes.
 class op_describer {
@@ -31,7 +29,7 @@ public:
     moira_rmsnorm_desc rmsnorm(std::int32_t width) const;
     moira_rope_desc rope(std::int32_t heads) const;
     moira_kv_append_desc kv_append() const;
-    moira_attention_mla_desc attention_mla(std::uint32_t weight_type) const;  ///< precondition: shape.mla
+    moira_attention_mla_desc attention_mla(std::uint32_t weight_type) const;  ///< precondition: shape.mla; without scales
     moira_attention_gqa_desc attention_gqa() const;                           ///< precondition: shape.gqa
 
     struct linear_form {
@@ -39,13 +37,13 @@ public:
         std::uint32_t compute = MOIRA_COMPUTE_AUTO;
         bool accumulate = false, bias = false;
     };
-    moira_gemm_desc linear(const linear_form& form, std::uint32_t weight_type) const;
-    moira_gemm_desc head(std::uint32_t weight_type) const;
-    moira_gemm_desc router(std::uint32_t weight_type) const;  ///< in float32: a router must not lose bits
+    moira_gemm_desc linear(const linear_form& form, const moira_quantization& weight) const;
+    moira_gemm_desc head(const moira_quantization& weight) const;
+    moira_gemm_desc router(const moira_quantization& weight) const;  ///< in float32: a router must not lose bits
 
     moira_router_topk_desc router_topk() const;
-    moira_expert_ffn_desc routed_experts(std::uint32_t weight_type) const;
-    moira_expert_ffn_desc every_row_ffn(std::int32_t inner, std::uint32_t weight_type) const;
+    moira_expert_ffn_desc routed_experts(const moira_quantization& weight) const;
+    moira_expert_ffn_desc every_row_ffn(std::int32_t inner, const moira_quantization& weight) const;
     moira_combine_desc combine_experts() const;
     moira_combine_desc add_block() const;  ///< residual += block output
 
@@ -65,7 +63,15 @@ using op_description =
 
 const moira_op_header& header_of(const op_description& description) noexcept;
 
-/// One op of every kind that the model uses, in the order of the layer loop: what `moira plugins --why` asks about.
-std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, std::uint32_t weight_type);
+/// How the weights of a model are read: those of one layer stand for all.
+struct weight_forms {
+    std::uint32_t embedding = MOIRA_TYPE_F32;
+    std::uint32_t kv_b = MOIRA_TYPE_F32;  ///< multi-head latent attention only
+    moira_quantization head{}, linear{}, experts{};
+};
+
+/// One op of every kind that the model uses, in the order of the layer loop: what `moira plugins --why` asks about. Two
+/// gemms where head and layers are stored in different ways.
+std::vector<op_description> ops_of_model(const model_shape& shape, const execution_limits& limits, const weight_forms& weights);
 
 }  // namespace moira

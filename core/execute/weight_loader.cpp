@@ -1,9 +1,9 @@
 #include "core/execute/weight_loader.hpp"
 
 #include "core/base/float_formats.hpp"
-#include "core/model/kernel_type.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -24,29 +24,40 @@ weight_loader::weight_loader(const checkpoint& model, const model_weight_names& 
 
 // ---- bytes ---------------------------------------------------------------------------------------------------------
 
-result<const tensor_location*> weight_loader::find(const std::string& name) const {
-    if (const auto* tensor = model_.find(name))
-        return tensor;
-    return fail(errc::corrupt_file, model_.folder().string() + ": tensor " + name + " is missing");
+result<checkpoint_weight> weight_loader::stored(const std::string& name) const {
+    auto found = find_weight(model_, name);
+    if (!found)
+        return fail(found.error().code, model_.folder().string() + ": " + found.error().message);
+    return found;
 }
 
-result<std::uint32_t> weight_loader::type_of(const std::string& name) const {
-    MOIRA_TRY(tensor, find(name));
-    if (const auto type = kernel_type(tensor->type))
-        return *type;
-    return fail(errc::unsupported, model_.folder().string() + ": tensor " + name + " has type " +
-                                       std::string(tensor_type_name(tensor->type)) + ", which no kernel reads");
-}
-
-result<std::vector<std::byte>> weight_loader::read_bytes(const std::string& name) {
-    MOIRA_TRY(tensor, find(name));
-    std::vector<std::byte> bytes(tensor->bytes);
-    if (auto read = model_.read(*tensor, bytes); !read)
+result<std::vector<std::byte>> weight_loader::read_bytes(const tensor_location& tensor) {
+    std::vector<std::byte> bytes(tensor.bytes);
+    if (auto read = model_.read(tensor, bytes); !read)
         return tl::unexpected(read.error());
     loaded_bytes_ += bytes.size();
     if (progress_)
         progress_(std::min(loaded_bytes_, dense_bytes_total_), dense_bytes_total_);
     return bytes;
+}
+
+result<std::vector<std::byte>> weight_loader::read_scales(const tensor_location& scales) {
+    MOIRA_TRY(bytes, read_bytes(scales));
+    if (auto checked = check_scales(bytes, scales.name); !checked)
+        return fail(checked.error().code, model_.folder().string() + ": " + checked.error().message);
+    return bytes;
+}
+
+result<std::vector<std::byte>> weight_loader::read_widened(const checkpoint_weight& weight) {
+    MOIRA_TRY(bytes, read_bytes(*weight.weight));
+    if (!weight.scales)
+        return bytes;
+    MOIRA_TRY(scales, read_scales(*weight.scales));
+    std::vector<float> values(bytes.size());
+    widen_block_scaled(bytes, scales, static_cast<std::uint32_t>(weight.weight->shape[0]),
+                       static_cast<std::uint32_t>(weight.weight->shape[1]), values);
+    const auto widened = std::as_bytes(std::span(values));
+    return std::vector<std::byte>(widened.begin(), widened.end());
 }
 
 result<device_buffer> weight_loader::to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment) {
@@ -59,35 +70,58 @@ result<device_buffer> weight_loader::to_device(const void* bytes, std::uint64_t 
 }
 
 result<device_buffer> weight_loader::load_f32(const std::string& name, std::int32_t elements) {
-    MOIRA_TRY(tensor, find(name));
-    MOIRA_TRY(bytes, read_bytes(name));
-    const auto type = kernel_type(tensor->type);
+    MOIRA_TRY(found, stored(name));
+    MOIRA_TRY(bytes, read_bytes(*found.weight));
     std::vector<float> values(static_cast<std::size_t>(elements));
-    if (!type || tensor->elements() != values.size() || !widen_to_f32(*type, bytes, values))
+    if (found.weight->elements() != values.size() || !widen_to_f32(found.quantization.weight_type, bytes, values))
         return fail(errc::unsupported, model_.folder().string() + ": tensor " + name + " is " +
-                                           std::string(tensor_type_name(tensor->type)) +
+                                           std::string(tensor_type_name(found.weight->type)) +
                                            "; norms and biases are read as BF16, F16 or F32");
     return to_device(values.data(), values.size() * sizeof(float));
 }
 
-result<device_buffer> weight_loader::pack(const op_provider& provider, const moira_pack_desc& desc,
-                                          const std::vector<std::string>& names) {
+result<device_buffer> weight_loader::pack_bytes(const op_provider& provider, const moira_pack_desc& desc,
+                                                std::span<const moira_pack_source> sources, const std::string& name) {
     moira_pack_info info{};
     info.struct_size = sizeof info;
     if (const auto status = provider.api->pack_query(provider.device, &desc, &info); status != MOIRA_OK)
-        return tl::unexpected(plugin_error(provider, status, "packing " + names.front()));
-    std::vector<std::vector<std::byte>> bytes;
-    std::vector<moira_pack_source> sources;
-    for (const auto& name : names) {
-        MOIRA_TRY(tensor, read_bytes(name));
-        bytes.push_back(std::move(tensor));
-        sources.push_back({bytes.back().data(), nullptr, nullptr});
-    }
+        return tl::unexpected(plugin_error(provider, status, "packing " + name));
     std::vector<std::byte> packed(info.packed_bytes), scratch(info.scratch_bytes);
     const auto status = provider.api->pack(provider.device, &desc, sources.data(), packed.data(), scratch.data());
     if (status != MOIRA_OK)
-        return tl::unexpected(plugin_error(provider, status, "packing " + names.front()));
+        return tl::unexpected(plugin_error(provider, status, "packing " + name));
     return to_device(packed.data(), packed.size(), std::max(info.alignment, device_alignment));
+}
+
+result<device_buffer> weight_loader::pack(const op_provider& provider, const moira_pack_desc& desc,
+                                          std::span<const checkpoint_weight> weights) {
+    std::vector<std::vector<std::byte>> bytes;
+    bytes.reserve(2 * weights.size());
+    std::vector<moira_pack_source> sources;
+    for (const auto& weight : weights) {
+        // One descriptor speaks for all: bytes of another type would be read beyond their end.
+        if (!same_quantization(weight.quantization, desc.quantization))
+            return fail(errc::invalid_config, model_.folder().string() + ": tensor " + weight.weight->name + " is " +
+                                                  std::string(tensor_type_name(weight.weight->type)) +
+                                                  ", another type than the matrices it works with");
+        MOIRA_TRY(matrix, read_bytes(*weight.weight));
+        bytes.push_back(std::move(matrix));
+        sources.push_back({bytes.back().data(), nullptr, nullptr});
+        if (!weight.scales)
+            continue;
+        MOIRA_TRY(scales, read_scales(*weight.scales));
+        bytes.push_back(std::move(scales));
+        sources.back().scales = bytes.back().data();
+    }
+    return pack_bytes(provider, desc, sources, weights.front().weight->name);
+}
+
+/// The absorbed form reads single rows of heads, which blocks of scales cross.
+result<device_buffer> weight_loader::load_kv_b(const prepared_op& attention, const moira_pack_desc& desc,
+                                               const checkpoint_weight& kv_b) {
+    MOIRA_TRY(bytes, read_widened(kv_b));
+    const moira_pack_source source{bytes.data(), nullptr, nullptr};
+    return pack_bytes(*attention.provider, desc, {&source, 1}, kv_b.weight->name);
 }
 
 // ---- parts of a layer ----------------------------------------------------------------------------------------------
@@ -98,11 +132,11 @@ result<norm> weight_loader::load_norm(const std::string& name, std::int32_t widt
     return norm{op, std::move(weight)};
 }
 
-result<linear> weight_loader::load_packed(moira_gemm_desc desc, const std::string& name, const std::string& bias_name) {
+result<linear> weight_loader::load_packed(const moira_gemm_desc& desc, const checkpoint_weight& stored, const std::string& bias_name) {
     linear made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;
-    MOIRA_TRY(weight, pack(*op->provider, packing_of(desc), {name}));
+    MOIRA_TRY(weight, pack(*op->provider, packing_of(desc), {&stored, 1}));
     made.weight = std::move(weight);
     if (!bias_name.empty()) {
         MOIRA_TRY(bias, load_f32(bias_name, static_cast<std::int32_t>(desc.n)));
@@ -113,17 +147,21 @@ result<linear> weight_loader::load_packed(moira_gemm_desc desc, const std::strin
 
 result<linear> weight_loader::load_linear(const std::string& name, const std::string& bias_name, std::int32_t n,
                                           std::int32_t k, bool accumulate) {
-    MOIRA_TRY(type, type_of(name));
-    return load_packed(describe_.linear({n, k, MOIRA_COMPUTE_AUTO, accumulate, !bias_name.empty()}, type), name, bias_name);
+    MOIRA_TRY(weight, stored(name));
+    const op_describer::linear_form form{n, k, MOIRA_COMPUTE_AUTO, accumulate, !bias_name.empty()};
+    return load_packed(describe_.linear(form, weight.quantization), weight, bias_name);
 }
 
 result<gated_ffn> weight_loader::load_ffn(const ffn_weight_names& names, std::int32_t inner) {
-    MOIRA_TRY(type, type_of(names.gate));
-    const auto desc = describe_.every_row_ffn(inner, type);
+    MOIRA_TRY(gate, stored(names.gate));
+    MOIRA_TRY(up, stored(names.up));
+    MOIRA_TRY(down, stored(names.down));
+    const auto desc = describe_.every_row_ffn(inner, gate.quantization);
+    const std::array<checkpoint_weight, 3> parts = {gate, up, down};
     gated_ffn made;
     MOIRA_TRY(op, ops_.prepare(desc));
     made.op = op;
-    MOIRA_TRY(slab, pack(*op->provider, packing_of(desc), {names.gate, names.up, names.down}));
+    MOIRA_TRY(slab, pack(*op->provider, packing_of(desc), parts));
     made.slab = std::move(slab);
     const moira_expert_entry entry{reinterpret_cast<std::uintptr_t>(made.slab.as<void>()), 1, 0};
     MOIRA_TRY(device_entry, to_device(&entry, sizeof entry));
@@ -146,13 +184,13 @@ result<mla_attention> weight_loader::load_mla(const attention_weight_names& name
     }
     MOIRA_TRY(kv_a, load_linear(names.kv_a, names.kv_a_bias, shape_.kv_width(), shape_.hidden));
     MOIRA_TRY(kv_a_norm, load_norm(names.kv_a_norm, shape.kv_rank));
-    MOIRA_TRY(kv_b_type, type_of(names.kv_b));
-    const auto desc = describe_.attention_mla(kv_b_type);
+    MOIRA_TRY(kv_b_stored, stored(names.kv_b));
+    const auto desc = describe_.attention_mla(kv_b_stored.widened_type());
     MOIRA_TRY(rope_query, ops_.prepare(describe_.rope(shape.heads)));
     MOIRA_TRY(rope_key, ops_.prepare(describe_.rope(1)));
     MOIRA_TRY(append, ops_.prepare(describe_.kv_append()));
     MOIRA_TRY(attention, ops_.prepare(desc));
-    MOIRA_TRY(kv_b, pack(*attention->provider, packing_of(desc), {names.kv_b}));
+    MOIRA_TRY(kv_b, load_kv_b(*attention, packing_of(desc), kv_b_stored));
     MOIRA_TRY(output, load_linear(names.o, names.o_bias, shape_.hidden, shape_.attention_width(), true));
     made.kv_a = std::move(kv_a);
     made.kv_a_norm = std::move(kv_a_norm);
@@ -172,8 +210,8 @@ result<gqa_attention> weight_loader::load_gqa(const attention_weight_names& name
     MOIRA_TRY(key, load_linear(names.k, names.k_bias, kv_side, shape_.hidden));
     MOIRA_TRY(value, load_linear(names.v, names.v_bias, kv_side, shape_.hidden));
     if (shape.query_key_norm) {
-        MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.head_dim));
-        MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.head_dim));
+        MOIRA_TRY(query_norm, load_norm(names.q_norm, shape.row_norm ? shape_.query_width() : shape.head_dim));
+        MOIRA_TRY(key_norm, load_norm(names.k_norm, shape.row_norm ? kv_side : shape.head_dim));
         made.query_norm = std::move(query_norm);
         made.key_norm = std::move(key_norm);
     }
@@ -202,8 +240,8 @@ result<dense_layer> weight_loader::load_dense(const layer_weight_names& names) {
 result<moe_layer> weight_loader::load_moe(const layer_weight_names& names, const expert_execution& experts) {
     const auto& moe = shape_.moe;
     moe_layer made;
-    MOIRA_TRY(router_type, type_of(names.router));
-    MOIRA_TRY(router, load_packed(describe_.router(router_type), names.router, ""));
+    MOIRA_TRY(router_weight, stored(names.router));
+    MOIRA_TRY(router, load_packed(describe_.router(router_weight.quantization), router_weight, ""));
     made.router = std::move(router);
     MOIRA_TRY(topk, ops_.prepare(describe_.router_topk()));
     made.topk = topk;
@@ -264,27 +302,24 @@ result<mtp_module> weight_loader::load_mtp(const expert_execution& experts) {
 
 // ---- the whole model -----------------------------------------------------------------------------------------------
 
-result<expert_execution> weight_loader::prepare_experts() {
-    std::size_t first_moe_layer = 0;
-    while (first_moe_layer < shape_.layer_is_moe.size() && !shape_.layer_is_moe[first_moe_layer])
-        ++first_moe_layer;
-    if (first_moe_layer == shape_.layer_is_moe.size())
+result<expert_execution> weight_loader::prepare_experts(expert_precision precision) {
+    if (std::find(shape_.layer_is_moe.begin(), shape_.layer_is_moe.end(), true) == shape_.layer_is_moe.end())
         return fail(errc::unsupported, model_.folder().string() + ": no layer has experts; MOIRA runs mixture-of-experts models");
-    MOIRA_TRY(type, type_of(names_.layers[first_moe_layer].experts.front().gate));
+    MOIRA_TRY(quantization, expert_quantization(model_, names_, precision));
     expert_execution made;
-    MOIRA_TRY(op, ops_.prepare(describe_.routed_experts(type)));
+    MOIRA_TRY(op, ops_.prepare(describe_.routed_experts(quantization)));
     made.op = op;
-    MOIRA_TRY(packing, query_expert_packing(model_, names_, *op->provider));
+    MOIRA_TRY(packing, query_expert_packing(model_, names_, *op->provider, precision));
     made.packing = packing;
     return made;
 }
 
 result<model_weights> weight_loader::load(const expert_execution& experts) {
     model_weights made;
-    MOIRA_TRY(embedding_type, type_of(names_.embedding));
-    MOIRA_TRY(embed, ops_.prepare(describe_.embedding(embedding_type)));
+    MOIRA_TRY(embedding_weight, stored(names_.embedding));
+    MOIRA_TRY(embed, ops_.prepare(describe_.embedding(embedding_weight.quantization.weight_type)));
     made.embed = embed;
-    MOIRA_TRY(embedding_bytes, read_bytes(names_.embedding));
+    MOIRA_TRY(embedding_bytes, read_bytes(*embedding_weight.weight));
     MOIRA_TRY(embedding, to_device(embedding_bytes.data(), embedding_bytes.size()));
     made.embedding = std::move(embedding);
 
@@ -294,8 +329,8 @@ result<model_weights> weight_loader::load(const expert_execution& experts) {
     }
     MOIRA_TRY(final_norm, load_norm(names_.final_norm, shape_.hidden));
     made.final_norm = std::move(final_norm);
-    MOIRA_TRY(head_type, type_of(names_.head));
-    MOIRA_TRY(head, load_packed(describe_.head(head_type), names_.head, ""));
+    MOIRA_TRY(head_weight, stored(names_.head));
+    MOIRA_TRY(head, load_packed(describe_.head(head_weight.quantization), head_weight, ""));
     made.head = std::move(head);
     if (!names_.mtp.empty()) {
         MOIRA_TRY(mtp, load_mtp(experts));

@@ -26,7 +26,7 @@ public:
                   const op_provider& memory, device_queue& queue, load_progress progress);
 
     /// Absent experts (a model without MoE layers) are an error of the shape check, not of this function.
-    result<expert_execution> prepare_experts();
+    result<expert_execution> prepare_experts(expert_precision precision);
 
     /// With the first multi-token-prediction module when the names have it.
     result<model_weights> load(const expert_execution& experts);
@@ -35,7 +35,7 @@ private:
     result<norm> load_norm(const std::string& name, std::int32_t width);
     result<linear> load_linear(const std::string& name, const std::string& bias_name, std::int32_t n, std::int32_t k,
                                bool accumulate = false);
-    result<linear> load_packed(moira_gemm_desc desc, const std::string& name, const std::string& bias_name);
+    result<linear> load_packed(const moira_gemm_desc& desc, const checkpoint_weight& stored, const std::string& bias_name);
     result<gated_ffn> load_ffn(const ffn_weight_names& names, std::int32_t inner);
     result<mla_attention> load_mla(const attention_weight_names& names, const mla_shape& shape);
     result<gqa_attention> load_gqa(const attention_weight_names& names, const gqa_shape& shape);
@@ -44,14 +44,20 @@ private:
     result<model_layer> load_layer(std::int32_t index, bool is_moe, const expert_execution& experts);
     result<mtp_module> load_mtp(const expert_execution& experts);
 
-    /// The kernel type of a tensor. Errors: corrupt_file, unsupported.
-    result<std::uint32_t> type_of(const std::string& name) const;
-    result<const tensor_location*> find(const std::string& name) const;
-    result<std::vector<std::byte>> read_bytes(const std::string& name);
+    /// Errors: those of find_weight.
+    result<checkpoint_weight> stored(const std::string& name) const;
+    result<std::vector<std::byte>> read_bytes(const tensor_location& tensor);
+    result<std::vector<std::byte>> read_scales(const tensor_location& scales);
+    /// A matrix in a type that needs no scales: block-scaled weights become F32.
+    result<std::vector<std::byte>> read_widened(const checkpoint_weight& weight);
     result<device_buffer> load_f32(const std::string& name, std::int32_t elements);
     result<device_buffer> to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment = device_alignment);
     result<device_buffer> pack(const op_provider& provider, const moira_pack_desc& desc,
-                               const std::vector<std::string>& names);
+                               std::span<const checkpoint_weight> weights);
+    result<device_buffer> pack_bytes(const op_provider& provider, const moira_pack_desc& desc,
+                                     std::span<const moira_pack_source> sources, const std::string& name);
+    result<device_buffer> load_kv_b(const prepared_op& attention, const moira_pack_desc& desc,
+                                    const checkpoint_weight& kv_b);
 
     const checkpoint& model_;
     const model_shape& shape_;

@@ -3,6 +3,7 @@
 #include "core/base/checked.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 
 namespace moira {
@@ -17,18 +18,23 @@ std::uint64_t expert_read::window_end() const noexcept {
     return round_up(offset + bytes, read_alignment);
 }
 
-result<expert_read_plan> plan_expert_read(const std::array<const tensor_location*, 3>& tensors) {
+result<expert_read_plan> plan_expert_read(std::span<const tensor_location* const> tensors) {
+    if (tensors.size() > expert_tensors_max)
+        return fail(errc::invalid_argument, "an expert of " + std::to_string(tensors.size()) + " tensors, expected " +
+                                                std::to_string(expert_tensors_max) + " at most");
     for (const tensor_location* tensor : tensors)
         if (tensor->offset > file_bytes_max || tensor->bytes > file_bytes_max)
             return fail(errc::corrupt_file, "tensor " + tensor->name + " lies at " + std::to_string(tensor->offset) +
                                                 " with " + std::to_string(tensor->bytes) + " bytes");
-    std::array<std::size_t, 3> order = {0, 1, 2};
+    std::array<std::size_t, expert_tensors_max> places{};
+    std::iota(places.begin(), places.end(), std::size_t{0});
+    const auto order = std::span(places).first(tensors.size());
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
         return std::tuple(tensors[a]->file, tensors[a]->offset, a) <
                std::tuple(tensors[b]->file, tensors[b]->offset, b);
     });
     expert_read_plan plan;
-    std::array<std::size_t, 3> read_of_tensor{};
+    std::array<std::size_t, expert_tensors_max> read_of_tensor{};
     for (const std::size_t index : order) {
         const tensor_location& tensor = *tensors[index];
         const std::uint64_t end = tensor.offset + tensor.bytes;

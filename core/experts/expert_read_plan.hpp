@@ -28,17 +28,21 @@ struct expert_read {
     std::uint64_t window_end() const noexcept;
 };
 
-/// How gate, up and down of one expert come into scratch.
+/// gate, up and down, each with its scales.
+inline constexpr std::size_t expert_tensors_max = 6;
+
+/// How the tensors of one expert come into scratch.
 struct expert_read_plan {
-    std::array<expert_read, 3> reads{};
+    std::array<expert_read, expert_tensors_max> reads{};
     std::uint32_t read_count = 0;
-    std::array<std::uint64_t, 3> tensor_offsets{}; ///< in scratch, of gate, up, down
-    std::uint64_t scratch_bytes = 0;               ///< a multiple of read_alignment
+    std::array<std::uint64_t, expert_tensors_max> tensor_offsets{}; ///< in scratch, in the order asked
+    std::uint64_t scratch_bytes = 0;                                ///< a multiple of read_alignment
 
     std::span<const expert_read> all_reads() const noexcept { return {reads.data(), read_count}; }
 };
 
-/// Plans the reads of three tensors in at most three requests. Errors: corrupt_file (offsets that overflow).
-result<expert_read_plan> plan_expert_read(const std::array<const tensor_location*, 3>& tensors);
+/// Plans the reads of at most expert_tensors_max tensors, at most one request each. Errors: corrupt_file (offsets that
+/// overflow), invalid_argument (too many tensors).
+result<expert_read_plan> plan_expert_read(std::span<const tensor_location* const> tensors);
 
 } // namespace moira

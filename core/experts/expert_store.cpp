@@ -44,13 +44,17 @@ struct expert_store::impl {
     result<void> check_wave(std::int32_t layer, std::span<const std::int32_t> experts);
     result<void> wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
                                 std::unique_lock<std::mutex>& held);
-    void pin(std::int32_t layer, std::span<const std::int32_t> experts, wave& taken);
+    void pin(std::int32_t layer, std::span<const std::int32_t> experts,
+             std::span<const std::int32_t> drafted, wave& taken);
     void release(wave& ended);
     result<void> wait(wave& wanted);
     void finished(expert_load& load);
     void note_prefetched(std::int32_t layer, const residency_table::pin& pin);
     std::shared_ptr<expert_load> next_speculative();
     std::shared_ptr<expert_load> make_load(expert_id expert, slot_index slot);
+    bool of_module(std::int32_t layer) const noexcept { return options.module_layer && layer >= *options.module_layer; }
+    void count_demand(std::int32_t layer, std::int32_t expert, bool resident, std::span<const std::int32_t> drafted);
+    std::uint64_t& demand_bytes(const expert_load& load);
     prefetch_figures measured() const;
     bool worth_loading(const expert_hint& hint, residency_table::speculative_room room) const;
     void slots_changed();
@@ -155,7 +159,8 @@ void expert_store::impl::slots_changed() {
     arena.shrink(std::max(bound_bytes, static_cast<std::uint64_t>(table.occupied_end()) * sizes.slot_bytes));
 }
 
-void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts, wave& taken) {
+void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts,
+             std::span<const std::int32_t> drafted, wave& taken) {
     hints.wave_begins(layer, std::chrono::steady_clock::now());
     table.pin_wave(layer, experts, pins);
     ++counters.waves;
@@ -167,17 +172,33 @@ void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> e
         note_prefetched(layer, pin);
         if (pin.state == slot_state::empty) {
             load = make_load({layer, pin.expert}, pin.slot);
+            load->drafted = std::binary_search(drafted.begin(), drafted.end(), pin.expert);
             met = queue.speculating();
             queue.push(load);
         }
         const bool resident = pin.state == slot_state::resident;
         taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
         (resident ? taken.resident : taken.missing).push_back(pin.expert);
+        count_demand(layer, pin.expert, resident, drafted);
     }
     met_by_demand += met;
-    counters.hits += taken.resident.size();
-    counters.demand_loads += taken.missing.size();
     pins.clear();
+}
+
+void expert_store::impl::count_demand(std::int32_t layer, std::int32_t expert, bool resident,
+                                      std::span<const std::int32_t> drafted) {
+    if (of_module(layer))
+        ++(resident ? counters.module.hits : counters.module.demand_loads);
+    else if (std::binary_search(drafted.begin(), drafted.end(), expert))
+        ++(resident ? counters.drafted.hits : counters.drafted.demand_loads);
+    else
+        ++(resident ? counters.hits : counters.demand_loads);
+}
+
+std::uint64_t& expert_store::impl::demand_bytes(const expert_load& load) {
+    return of_module(load.expert.layer) ? counters.module.demand_bytes
+           : load.drafted               ? counters.drafted.demand_bytes
+                                        : counters.demand_bytes;
 }
 
 std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slot_index slot) {
@@ -201,7 +222,7 @@ void expert_store::impl::finished(expert_load& load) {
     load_by_slot[static_cast<std::size_t>(load.slot)].reset();
     if (load.state == load_state::done) {
         if (!load.prefetched)
-            counters.demand_bytes += source.disk_bytes();
+            demand_bytes(load) += source.disk_bytes();
         table.complete(load.slot);
     } else {
         table.abandon(load.slot);
@@ -244,8 +265,9 @@ prefetch_figures expert_store::impl::measured() const {
     };
     const auto& speculation = table.speculation();
     prefetch_figures figures;
-    if (counters.demand_loads > 0)
-        figures.stall_per_load_s = counters.stall_s / static_cast<double>(counters.demand_loads);
+    const auto loads = counters.demand_loads + counters.drafted.demand_loads + counters.module.demand_loads;
+    if (loads > 0)
+        figures.stall_per_load_s = counters.stall_s / static_cast<double>(loads);
     figures.lead_s = hints.lead_s();
     figures.read_s = queue.read_s();
     figures.cpu_s = queue.cpu_s();
@@ -366,14 +388,15 @@ std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
     return ordered;
 }
 
-result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts) {
+result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts,
+                                           std::span<const std::int32_t> drafted) {
     auto wave = std::make_unique<expert_lease::impl>(*impl_);
     std::unique_lock held(impl_->lock);
     auto possible = impl_->check_wave(layer, experts);
     if (possible)
         possible = impl_->wait_for_slots(layer, experts, held);
     if (possible)
-        impl_->pin(layer, experts, *wave);
+        impl_->pin(layer, experts, drafted, *wave);
     held.unlock();
     if (!possible)
         return tl::unexpected(possible.error());

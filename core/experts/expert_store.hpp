@@ -20,6 +20,7 @@ namespace moira {
 /// How many experts the model has and what fits. All numbers are known before anything is allocated.
 struct expert_store_options {
     std::int32_t layers = 0;  ///< all layers of the model; dense ones simply never ask
+    std::optional<std::int32_t> module_layer = {}; ///< the first layer of multi-token-prediction modules
     std::int32_t experts = 0; ///< routed experts per layer
     std::int32_t top_k = 0;
     std::int32_t moe_layers = 0;
@@ -30,12 +31,21 @@ struct expert_store_options {
     std::uint32_t loader_threads = 2; ///< reads in flight; queue depth beyond 2-4 only adds latency
 };
 
+/// Experts that were asked for: found in memory, or loaded, and the bytes read for them.
+struct expert_demand {
+    std::uint64_t hits = 0, demand_loads = 0, demand_bytes = 0;
+};
+
 /// Counters since the start. They say what happened. hits + demand_loads = experts acquired; an expert that is still on
 /// its way for another wave counts as a demand load although it is read once. demand_bytes: read, of loads that
 /// succeeded.
 struct expert_store_statistics {
     std::uint64_t budget_bytes = 0, slots = 0, resident = 0, slots_floor = 0;
     std::uint64_t hits = 0, demand_loads = 0, demand_bytes = 0, evictions = 0, waves = 0;
+    /// Not among the above. drafted: experts that nothing but drafted rows of a step asked for, accepted later or not
+    /// (nobody knows that when they are asked for); so with every draft rejected the counters above are those without
+    /// speculation, but for what such loads evicted or brought. module: asked for by layers from module_layer on.
+    expert_demand drafted, module;
     /// prefetch_loads = prefetch_useful + prefetch_wasted + prefetch_open. Useful: a wave asked for the expert before
     /// it left. Open: resident or on its way, not asked for yet.
     std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted = 0, prefetch_wasted_bytes = 0,
@@ -114,7 +124,9 @@ public:
     /// Never waits for I/O of its own; where the slots do not suffice beside other leases, waits until those end, first
     /// come first served, all slots or none. So whoever holds a lease and acquires another from the same thread must
     /// know that both fit together. Errors: invalid_argument (too many, twice the same, out of range).
-    result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts);
+    /// `drafted` (ascending): experts that only drafted rows want, which are counted apart.
+    result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts,
+                                 std::span<const std::int32_t> drafted = {});
 
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.

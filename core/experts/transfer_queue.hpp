@@ -27,6 +27,7 @@ struct expert_load {
     error failure;           ///< when failed
     bool prefetched = false; ///< began before anybody asked for the expert
     bool wanted = false;     ///< a wave has asked for it since
+    bool drafted = false;    ///< only drafted rows asked for it
 
     bool over() const noexcept { return state != load_state::queued && state != load_state::running; }
 };

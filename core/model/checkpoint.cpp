@@ -2,6 +2,7 @@
 
 #include "core/model/architectures/architecture.hpp"
 #include "core/model/checkpoint_files.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "core/model/shown_name.hpp"
 
 #include <set>
@@ -94,7 +95,7 @@ result<void> find_mtp_modules(const architecture& described, model_shape& shape,
 /// Tensors that no layer claims, scales of quantised weights and prediction modules aside.
 void notice_unread(const model_shape& shape, const tensor_map& tensors, const std::set<std::string>& read,
                    std::vector<std::string>& notices) {
-    constexpr std::string_view scale_suffix = "_scale_inv";
+    const std::string scale_suffix = scale_name("");
     std::vector<std::string> module_prefixes;
     for (std::int32_t module = 0; module < shape.mtp_layers; ++module)
         module_prefixes.push_back("model.layers." + std::to_string(shape.layers + module) + ".");
@@ -225,14 +226,14 @@ result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules) {
         else
             described->mtp_weights(shape, layer - shape.layers, mtp_names, layer_names, weights);
         for (const auto& expected : weights.tensors()) {
-            const auto* tensor = model.find(expected.name);
-            if (!tensor)
-                return fail(errc::internal, "tensor " + expected.name + " is missing from an opened checkpoint");
-            if (tensor->type != tensor_type::bf16 && tensor->type != tensor_type::f16 &&
-                tensor->type != tensor_type::f32)
+            const auto stored = find_weight(model, expected.name);
+            if (!stored)
+                return tl::unexpected(stored.error());
+            // Rows of the embedding are looked up, not multiplied: nobody would apply the scales.
+            if (stored->scales && expected.name == outer_names.embedding)
                 return fail(errc::unsupported, "tensor " + expected.name + " is " +
-                                                   std::string(tensor_type_name(tensor->type)) +
-                                                   "; this build computes from BF16, F16 and F32 weights");
+                                                   std::string(tensor_type_name(stored->weight->type)) +
+                                                   "; embeddings are read as BF16, F16 or F32");
         }
     }
     return {};

@@ -52,7 +52,7 @@ private:
 
 /// Whether this build can compute from the checkpoint's weight types; open() accepts any type, so that a checkpoint
 /// that cannot run can still be inspected. `mtp_modules`: how many multi-token-prediction modules are to run too.
-/// Errors: unsupported (names the tensor and its type).
+/// Errors: those of find_weight.
 result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules = 0);
 
 /// Names of the tensors of one layer in the checkpoint's own spelling; empty where the layer has none.
@@ -105,6 +105,8 @@ struct checkpoint_summary {
     std::uint64_t bytes_dense = 0;            ///< all that the main model reads but routed experts
     std::uint64_t bytes_active_per_token = 0; ///< read for one token: of the embedding one row, of the experts top_k
     std::map<std::string, std::uint64_t> bytes_by_type; ///< "BF16" -> bytes
+    std::string expert_type;                            ///< of the first routed expert: "BF16", "F8_E4M3"
+    std::string refusal; ///< why this build cannot compute from these weights; empty: it can
 };
 checkpoint_summary summarize(const checkpoint& model);
 

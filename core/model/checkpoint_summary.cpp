@@ -1,4 +1,5 @@
 #include "core/model/checkpoint.hpp"
+#include "core/model/checkpoint_weight.hpp"
 
 #include <algorithm>
 
@@ -9,7 +10,7 @@ namespace {
 /// A tensor's bytes with those of its block scales, where it has some.
 std::uint64_t bytes_of(const checkpoint& model, const std::string& name) {
     const auto* tensor = model.find(name);
-    const auto* scale = model.find(name + "_scale_inv");
+    const auto* scale = model.find(scale_name(name));
     return (tensor ? tensor->bytes : 0) + (scale ? scale->bytes : 0);
 }
 
@@ -54,6 +55,12 @@ checkpoint_summary summarize(const checkpoint& model) {
     summary.bytes_dense = embedding_bytes + bytes_of(model, names.final_norm);
     if (!shape.tied_embedding)
         summary.bytes_dense += bytes_of(model, names.head);
+    for (const auto& layer : names.layers)
+        if (!layer.experts.empty() && summary.expert_type.empty())
+            if (const auto* gate = model.find(layer.experts.front().gate))
+                summary.expert_type = tensor_type_name(gate->type);
+    if (const auto runnable = check_runnable(model); !runnable)
+        summary.refusal = runnable.error().message;
     std::uint64_t chosen_bytes = 0;
     for (const auto& layer : names.layers) {
         summary.bytes_dense += dense_bytes_of(model, layer);

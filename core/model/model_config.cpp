@@ -74,6 +74,26 @@ result<void> read_special_tokens(const nlohmann::json& config, std::string_view 
     return {};
 }
 
+/// Only the block size changes what is computed: activations are never quantised, whatever activation_scheme says, and
+/// each tensor's own type tells whether it is scaled.
+void read_weight_blocks(config_reader& config, model_shape& shape) {
+    const auto* object = config.object({"quantization_config"});
+    if (!object)
+        return;
+    config_reader quantization(*object, config.where() + "quantization_config: ");
+    if (quantization.has({"weight_block_size"})) {
+        const auto sides = quantization.integers({"weight_block_size"}, scale_block_range, 2);
+        if (sides.size() == 2) {
+            shape.scale_block_rows = sides[0];
+            shape.scale_block_columns = sides[1];
+        } else {
+            quantization.refuse(errc::invalid_config, "weight_block_size is no list of two numbers");
+        }
+    }
+    if (quantization.failure())
+        config.refuse(quantization.failure()->code, quantization.failure()->message);
+}
+
 } // namespace
 
 rope_shape read_rope(config_reader& config, std::int32_t width, bool interleaved, std::int32_t context_max) {
@@ -123,6 +143,7 @@ result<model_shape> read_model_config(std::string_view config_json, std::string_
     model_shape shape;
     shape.architecture = model_type;
     described->read_config(config, shape);
+    read_weight_blocks(config, shape);
     if (config.failure())
         return tl::unexpected(*config.failure());
     if (auto read = read_special_tokens(*document, generation_config_json, where, shape); !read)

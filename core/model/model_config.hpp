@@ -12,6 +12,7 @@ inline constexpr integer_range hidden_range{1, 1 << 16};     ///< 16,384 (Llama 
 inline constexpr integer_range layers_range{1, 1024};        ///< 126 (Llama 3.1 405B)
 inline constexpr integer_range context_range{1, 1 << 24};    ///< 10 million (Llama 4 Scout)
 inline constexpr integer_range inner_range{1, 1 << 20};      ///< 53,248 (Llama 3.1 405B)
+inline constexpr integer_range scale_block_range{1, 65'536}; ///< 128
 inline constexpr integer_range heads_range{1, 1024};         ///< 128
 inline constexpr integer_range head_dim_range{1, 1024};      ///< 256 (Gemma)
 inline constexpr integer_range rank_range{1, 1 << 16};       ///< 1,536 (DeepSeek-V3)

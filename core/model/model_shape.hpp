@@ -30,6 +30,7 @@ struct rope_shape {
 struct gqa_shape {
     std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
     bool query_key_norm = false; ///< RMSNorm of every query and key head
+    bool row_norm = false;       ///< that norm spans all heads of a row instead
     bool bias = false;           ///< on q, k, v (and o when output_bias)
     bool output_bias = false;
     std::int32_t window = 0; ///< 0: none
@@ -74,6 +75,9 @@ struct model_shape {
     moe_shape moe;
     std::vector<bool> layer_is_moe; ///< [layers]
     bool tied_embedding = false;
+    /// quantization_config.weight_block_size: rows and columns of a weight that share one scale. Read only where
+    /// weights have scales.
+    std::int32_t scale_block_rows = 128, scale_block_columns = 128;
     std::int32_t mtp_layers = 0; ///< declared multi-token-prediction modules, stored as layers `layers` ...
     std::optional<token_id> bos;
     std::vector<token_id> eos;

@@ -1,5 +1,5 @@
 #include "core/base/checked.hpp"
-#include "core/model/safetensors.hpp"
+#include "core/model/safetensors_prefix.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,8 +13,6 @@
 namespace moira {
 
 namespace {
-
-constexpr std::uint64_t data_alignment_bytes = 8;
 
 result<void> check_tensors(const std::vector<tensor_to_write>& tensors) {
     std::set<std::string_view> names;
@@ -34,32 +32,6 @@ result<void> check_tensors(const std::vector<tensor_to_write>& tensors) {
             return fail(errc::invalid_argument, "the name '" + tensor.name + "' is reserved or occurs twice");
     }
     return {};
-}
-
-/// The header's JSON, padded with spaces so that the data begins aligned. Keys keep the order of the data.
-result<std::string> header_text(const std::vector<const tensor_to_write*>& in_order,
-                                const std::map<std::string, std::string>& metadata) {
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    if (!metadata.empty())
-        header["__metadata__"] = metadata;
-    std::string text = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    text.pop_back(); // the closing brace: entries are appended one by one, since ordered_json searches linearly
-    std::uint64_t offset = 0;
-    for (const auto* tensor : in_order) {
-        const std::uint64_t end = offset + tensor->bytes.size();
-        const nlohmann::ordered_json entry = {
-            {"dtype", tensor_type_name(tensor->type)}, {"shape", tensor->shape}, {"data_offsets", {offset, end}}};
-        if (text.size() > 1)
-            text += ',';
-        text += nlohmann::json(tensor->name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + ":" +
-                entry.dump();
-        offset = end;
-    }
-    text += '}';
-    text.append(round_up(text.size(), data_alignment_bytes) - text.size(), ' ');
-    if (text.size() > safetensors_limits{}.header_bytes_max)
-        return fail(errc::invalid_argument, "the header would be larger than any reader accepts");
-    return text;
 }
 
 /// A file that is removed again unless it was renamed to its final name.
@@ -108,6 +80,35 @@ private:
 
 } // namespace
 
+result<std::string> safetensors_prefix(const std::vector<tensor_entry>& tensors,
+                                       const std::map<std::string, std::string>& metadata) {
+    constexpr std::uint64_t data_alignment_bytes = 8;
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    if (!metadata.empty())
+        header["__metadata__"] = metadata;
+    std::string text = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    text.pop_back(); // the closing brace: entries are appended one by one, since ordered_json searches linearly
+    std::uint64_t offset = 0;
+    for (const auto& tensor : tensors) {
+        const std::uint64_t end = offset + tensor.bytes;
+        const nlohmann::ordered_json entry = {
+            {"dtype", tensor_type_name(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+        if (text.size() > 1)
+            text += ',';
+        text += nlohmann::json(tensor.name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + ":" +
+                entry.dump();
+        offset = end;
+    }
+    text += '}';
+    text.append(round_up(text.size(), data_alignment_bytes) - text.size(), ' ');
+    if (text.size() > safetensors_limits{}.header_bytes_max)
+        return fail(errc::invalid_argument, "the header would be larger than any reader accepts");
+    std::string prefix;
+    for (std::size_t i = 0; i < sizeof(std::uint64_t); ++i)
+        prefix += static_cast<char>(text.size() >> (8 * i));
+    return prefix + text;
+}
+
 result<void> write_safetensors(const std::filesystem::path& file, const std::vector<tensor_to_write>& tensors,
                                const std::map<std::string, std::string>& metadata) {
     if (auto checked = check_tensors(tensors); !checked)
@@ -119,16 +120,15 @@ result<void> write_safetensors(const std::filesystem::path& file, const std::vec
     std::stable_sort(in_order.begin(), in_order.end(), [](const auto* a, const auto* b) {
         return tensor_type_bytes(a->type) > tensor_type_bytes(b->type);
     });
-    const auto header = header_text(in_order, metadata);
-    if (!header)
-        return tl::unexpected(header.error());
-    const std::uint64_t length = header->size();
-    std::array<std::byte, 8> length_field{};
-    for (std::size_t i = 0; i < length_field.size(); ++i)
-        length_field[i] = static_cast<std::byte>(length >> (8 * i));
+    std::vector<tensor_entry> entries;
+    for (const auto* tensor : in_order)
+        entries.push_back({tensor->name, tensor->type, tensor->shape, tensor->bytes.size()});
+    const auto prefix = safetensors_prefix(entries, metadata);
+    if (!prefix)
+        return tl::unexpected(prefix.error());
 
     temporary_file part(file);
-    bool written = part.is_open() && part.write(length_field) && part.write(std::as_bytes(std::span(*header)));
+    bool written = part.is_open() && part.write(std::as_bytes(std::span(*prefix)));
     for (const auto* tensor : in_order)
         written = written && part.write(tensor->bytes);
     if (!written || !part.publish())

@@ -1,5 +1,7 @@
-// Attention: one task is one (row, head). Positions are visited in blocks of 64 that begin at absolute multiples of 64,
-// with a running maximum (online softmax), so that a row's bits depend on its own context only.
+// Attention: one task is one row and a few heads that read the same keys and values, so that a block of them comes from
+// memory once for all of these heads. Positions are visited in blocks of 64 that begin at absolute multiples of 64,
+// with a running maximum (online softmax), so that a row's bits depend on its own context only; heads do not mix
+// either, so that they do not depend on which heads run together.
 #include "kernels/op_plan.hpp"
 #include "kernels/x86/tile_product.hpp"
 #include "kernels/x86/x86_kernels.hpp"
@@ -13,43 +15,94 @@ namespace {
 
 constexpr uint32_t block_positions = 64;
 
+// Heads of one task: queries, outputs and running sums of 16 stay in the first cache beside a block.
+constexpr uint32_t task_heads = 16;
+
+// Tasks of one row at a time: the KV heads of most models.
+constexpr uint32_t row_tasks = 16;
+
 struct attention_task {
+    uint32_t heads; // 1 to task_heads
     const float* query;
+    uint64_t query_stride; // between heads
+    float* out;
+    uint64_t out_stride; // between heads
     uint32_t key_width;
     uint32_t value_width;
     uint64_t key_offset;   // within a token slot
     uint64_t value_offset; // within a token slot
     float scale;
-    const float* sink; // one more logit without a value, or nullptr
+    const float* sinks; // one more logit per head without a value, or nullptr
 };
 
-// The visible token slots of one block and their softmax weights.
-struct alignas(64) position_block {
-    float weights[block_positions];
+// The visible token slots of one block.
+struct slot_block {
     const float* slots[block_positions];
     uint32_t count;
 };
 
-// Keys that meet the query at a time: as many multiply-adds under way as two units with a latency of four cycles take.
-constexpr uint32_t keys_at_once = 8;
+// And their softmax weights for each head. next: what is asked for meanwhile, place by place.
+struct alignas(64) position_block : slot_block {
+    float weights[task_heads][block_positions];
+    const float* next[block_positions];
+};
 
-// One sum per key; sums across lanes are shared by four.
-void dot_keys(const float* query, const float* const (&keys)[keys_at_once], uint32_t width, float* scores) {
-    simd_float sums[keys_at_once];
-    for (simd_float& sum : sums)
-        sum = simd_zero();
-    for_vectors(width, [&](uint32_t offset, uint32_t count) {
-        const simd_float q = simd_load_some(query + offset, count);
-        for (uint32_t i = 0; i < keys_at_once; ++i)
-            sums[i] = simd_multiply_add(q, simd_load_some(keys[i] + offset, count), sums[i]);
+// Multiply-adds must be under way for two units with a latency of four cycles: eight keys for one query, or four keys
+// for four (AVX2 has registers for two) that keep each vector for as many multiply-adds.
+constexpr uint32_t keys_at_once = 8;
+constexpr uint32_t heads_at_once = simd_lanes == 16 ? 4 : 2;
+
+// The next block's lines are asked for in step with what is computed: memory takes a few at a time, and in a burst they
+// would hold up everything behind them. Slots lie too far apart for hardware prefetch.
+template <uint32_t count>
+inline void fetch_lines(const float* address) {
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < count; ++i)
+        _mm_prefetch(address + i * 16, _MM_HINT_T1);
+}
+
+template <uint32_t heads, uint32_t key_count>
+void dot_keys(const attention_task& task, uint32_t head, const float* const* keys, uint32_t first,
+              position_block& block) {
+    const float* query = task.query + head * task.query_stride;
+    simd_float sums[heads][key_count];
+    for (auto& row : sums)
+        for (simd_float& sum : row)
+            sum = simd_zero();
+    for_vectors(task.key_width, [&](uint32_t offset, uint32_t count) {
+        if (head == 0)
+            for (uint32_t i = 0; i < key_count; ++i)
+                fetch_lines<1>(block.next[first + i] + task.key_offset + offset);
+        simd_float values[key_count];
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < key_count; ++i)
+            values[i] = simd_load_some(keys[i] + offset, count);
+#pragma GCC unroll 4
+        for (uint32_t h = 0; h < heads; ++h) {
+            const simd_float q = simd_load_some(query + h * task.query_stride + offset, count);
+#pragma GCC unroll 8
+            for (uint32_t i = 0; i < key_count; ++i)
+                sums[h][i] = simd_multiply_add(q, values[i], sums[h][i]);
+        }
     });
-    for (uint32_t i = 0; i < keys_at_once; i += 4)
-        simd_sum_four(sums + i, scores + i);
+    for (uint32_t h = 0; h < heads; ++h)
+        for (uint32_t i = 0; i < key_count; i += 4)
+            simd_sum_four(sums[h] + i, block.weights[head + h] + first + i);
+}
+
+// Calls function.template operator()<n>(head) for all heads, n at a time.
+template <class Function>
+void for_heads(uint32_t heads, const Function& function) {
+    uint32_t head = 0;
+    for (; head + heads_at_once <= heads; head += heads_at_once)
+        function.template operator()<heads_at_once>(head);
+    for (; head < heads; ++head)
+        function.template operator()<1>(head);
 }
 
 // Page by page: a division per position would cost as much as its dot product.
 void find_slots(const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens, uint32_t begin,
-                position_block& block) {
+                slot_block& block) {
     const int32_t* page = kv.page_table + row.page_table_offset + begin / page_tokens;
     uint32_t within = begin % page_tokens;
     for (uint32_t i = 0; i < block.count; ++page, within = 0) {
@@ -60,63 +113,144 @@ void find_slots(const moira_kv_view& kv, const moira_attention_row& row, uint32_
     }
 }
 
-// Scores of the block; returns their maximum. Places without a position get -infinity, which weighs nothing.
-float score_block(const attention_task& task, position_block& block) {
+uint32_t block_end(uint32_t begin) {
+    return (begin / block_positions + 1) * block_positions;
+}
+
+// The slots from `begin` to the end of its block or of the context; none behind the context.
+void find_block(const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens, uint32_t begin,
+                slot_block& block) {
+    const uint32_t end = std::min(block_end(begin), static_cast<uint32_t>(row.context_length));
+    block.count = end > begin ? end - begin : 0;
+    if (block.count > 0)
+        find_slots(kv, row, page_tokens, begin, block);
+}
+
+void score_block(const attention_task& task, position_block& block) {
     for (uint32_t first = 0; first < block.count; first += keys_at_once) {
         const float* keys[keys_at_once];
-        for (uint32_t i = 0; i < keys_at_once; ++i) // past the end the last one again, to be overwritten below
+        for (uint32_t i = 0; i < keys_at_once; ++i) // past the end the last one again, to be overwritten later
             keys[i] = block.slots[std::min(first + i, block.count - 1)] + task.key_offset;
-        dot_keys(task.query, keys, task.key_width, block.weights + first);
+        for_heads(task.heads, [&]<uint32_t heads>(uint32_t head) {
+            constexpr uint32_t key_count = heads == 1 ? keys_at_once : 4;
+            for (uint32_t i = 0; i < keys_at_once; i += key_count)
+                dot_keys<heads, key_count>(task, head, keys + i, first + i, block);
+        });
     }
-    for (uint32_t i = 0; i < block.count; ++i)
-        block.weights[i] *= task.scale;
-    for (uint32_t i = block.count; i < block_positions; ++i)
-        block.weights[i] = -std::numeric_limits<float>::infinity();
-    simd_float largest = simd_load(block.weights);
+}
+
+// Scales the scores of a head; returns their maximum. Places without a position get -infinity, which weighs nothing.
+float scale_scores(float scale, uint32_t count, float (&scores)[block_positions]) {
+    for (uint32_t i = 0; i < count; ++i)
+        scores[i] *= scale;
+    for (uint32_t i = count; i < block_positions; ++i)
+        scores[i] = -std::numeric_limits<float>::infinity();
+    simd_float largest = simd_load(scores);
     for (uint32_t i = simd_lanes; i < block_positions; i += simd_lanes)
-        largest = simd_maximum(largest, simd_load(block.weights + i));
+        largest = simd_maximum(largest, simd_load(scores + i));
     return simd_largest(largest);
 }
 
 // Scores to weights exp(score - maximum); returns their sum.
-float weigh_block(position_block& block, float maximum) {
+float weigh_scores(float (&scores)[block_positions], float maximum) {
     simd_float sum = simd_zero();
     for (uint32_t i = 0; i < block_positions; i += simd_lanes) {
-        const simd_float weight = simd_exponential(simd_subtract(simd_load(block.weights + i), simd_set(maximum)));
-        simd_store(block.weights + i, weight);
+        const simd_float weight = simd_exponential(simd_subtract(simd_load(scores + i), simd_set(maximum)));
+        simd_store(scores + i, weight);
         sum = simd_add(sum, weight);
     }
     return simd_sum(sum);
 }
 
-template <uint32_t vectors>
-void add_values(const position_block& block, uint64_t value_offset, float rescale, float* out) {
-    simd_float sums[vectors];
-    for (uint32_t v = 0; v < vectors; ++v)
-        sums[v] = simd_multiply(simd_load(out + v * simd_lanes), simd_set(rescale));
-    for (uint32_t i = 0; i < block.count; ++i) {
-        const float* value = block.slots[i] + value_offset;
-        for (uint32_t v = 0; v < vectors; ++v)
-            sums[v] = simd_multiply_add(simd_set(block.weights[i]), simd_load(value + v * simd_lanes), sums[v]);
+// What each head has seen so far.
+struct alignas(64) softmax_state {
+    float maximum[task_heads];
+    float sum[task_heads];
+    float rescale[task_heads]; // of what was summed before the last block
+};
+
+void begin_softmax(const attention_task& task, softmax_state& state) {
+    for (uint32_t head = 0; head < task_heads; ++head) {
+        const bool sink = task.sinks && head < task.heads;
+        state.maximum[head] = sink ? task.sinks[head] : -std::numeric_limits<float>::infinity();
+        state.sum[head] = sink ? 1.0f : 0.0f;
     }
-    for (uint32_t v = 0; v < vectors; ++v)
-        simd_store(out + v * simd_lanes, sums[v]);
 }
 
-// out = out * rescale + weights * values.
-void add_block(const attention_task& task, const position_block& block, float rescale, float* out) {
-    uint32_t offset = 0;
-    for (; offset + 8 * simd_lanes <= task.value_width; offset += 8 * simd_lanes)
-        add_values<8>(block, task.value_offset + offset, rescale, out + offset);
-    for (; offset + 4 * simd_lanes <= task.value_width; offset += 4 * simd_lanes)
-        add_values<4>(block, task.value_offset + offset, rescale, out + offset);
-    for_vectors(task.value_width - offset, [&](uint32_t rest, uint32_t count) {
-        simd_float sum = simd_multiply(simd_load_some(out + offset + rest, count), simd_set(rescale));
-        for (uint32_t i = 0; i < block.count; ++i)
-            sum = simd_multiply_add(simd_set(block.weights[i]),
-                                    simd_load_some(block.slots[i] + task.value_offset + offset + rest, count), sum);
-        simd_store_some(out + offset + rest, sum, count);
-    });
+// Scores to weights, and by how much the running maximum grew.
+void weigh_block(const attention_task& task, position_block& block, softmax_state& state) {
+    float larger[task_heads] = {};
+    float growth[task_heads] = {};
+    for (uint32_t head = 0; head < task.heads; ++head) {
+        larger[head] = std::max(state.maximum[head], scale_scores(task.scale, block.count, block.weights[head]));
+        growth[head] = state.maximum[head] - larger[head];
+    }
+    for (uint32_t i = 0; i < task_heads; i += simd_lanes)
+        simd_store(state.rescale + i, simd_exponential(simd_load(growth + i))); // 0 in the first block
+    for (uint32_t head = 0; head < task.heads; ++head) {
+        state.maximum[head] = larger[head];
+        state.sum[head] = state.sum[head] * state.rescale[head] + weigh_scores(block.weights[head], larger[head]);
+    }
+}
+
+// out = out * rescale + weights * values for some heads and `vectors` vectors of columns.
+template <uint32_t heads, uint32_t vectors>
+void add_values(const attention_task& task, const position_block& block, const float* rescale, uint32_t head,
+                uint32_t column) {
+    float* out = task.out + head * task.out_stride + column;
+    simd_float sums[heads][vectors];
+#pragma GCC unroll 4
+    for (uint32_t h = 0; h < heads; ++h)
+#pragma GCC unroll 8
+        for (uint32_t v = 0; v < vectors; ++v)
+            sums[h][v] =
+                simd_multiply(simd_load(out + h * task.out_stride + v * simd_lanes), simd_set(rescale[head + h]));
+    for (uint32_t i = 0; i < block.count; ++i) {
+        const float* value = block.slots[i] + task.value_offset + column;
+        if (head == 0)
+            fetch_lines<vectors * simd_lanes / 16>(block.next[i] + task.value_offset + column);
+        simd_float values[vectors];
+#pragma GCC unroll 8
+        for (uint32_t v = 0; v < vectors; ++v)
+            values[v] = simd_load(value + v * simd_lanes);
+#pragma GCC unroll 4
+        for (uint32_t h = 0; h < heads; ++h) {
+            const simd_float weight = simd_set(block.weights[head + h][i]);
+#pragma GCC unroll 8
+            for (uint32_t v = 0; v < vectors; ++v)
+                sums[h][v] = simd_multiply_add(weight, values[v], sums[h][v]);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t h = 0; h < heads; ++h)
+#pragma GCC unroll 8
+        for (uint32_t v = 0; v < vectors; ++v)
+            simd_store(out + h * task.out_stride + v * simd_lanes, sums[h][v]);
+}
+
+// Up to one vector of columns of one head.
+void add_last_values(const attention_task& task, const position_block& block, const float* rescale, uint32_t head,
+                     uint32_t column, uint32_t count) {
+    float* out = task.out + head * task.out_stride + column;
+    simd_float sum = simd_multiply(simd_load_some(out, count), simd_set(rescale[head]));
+    for (uint32_t i = 0; i < block.count; ++i)
+        sum = simd_multiply_add(simd_set(block.weights[head][i]),
+                                simd_load_some(block.slots[i] + task.value_offset + column, count), sum);
+    simd_store_some(out, sum, count);
+}
+
+void add_block(const attention_task& task, const position_block& block, const float* rescale) {
+    uint32_t column = 0;
+    if (task.heads == 1) // eight sums under way here too
+        for (; column + 8 * simd_lanes <= task.value_width; column += 8 * simd_lanes)
+            add_values<1, 8>(task, block, rescale, 0, column);
+    for (; column + 4 * simd_lanes <= task.value_width; column += 4 * simd_lanes)
+        for_heads(task.heads,
+                  [&]<uint32_t heads>(uint32_t head) { add_values<heads, 4>(task, block, rescale, head, column); });
+    for (uint32_t head = 0; head < task.heads; ++head)
+        for_vectors(task.value_width - column, [&](uint32_t offset, uint32_t count) {
+            add_last_values(task, block, rescale, head, column + offset, count);
+        });
 }
 
 void divide_row(float* out, uint32_t width, float divisor) {
@@ -125,32 +259,51 @@ void divide_row(float* out, uint32_t width, float divisor) {
     });
 }
 
-float scalar_exponential(float x) {
-    alignas(64) float values[simd_lanes];
-    simd_store(values, simd_exponential(simd_set(x)));
-    return values[0];
+void clear_heads(const attention_task& task) {
+    for (uint32_t head = 0; head < task.heads; ++head)
+        std::memset(task.out + head * task.out_stride, 0, task.value_width * sizeof(float));
 }
 
-void attend(const attention_task& task, const moira_kv_view& kv, const moira_attention_row& row, uint32_t page_tokens,
-            uint32_t first, float* out) {
-    std::memset(out, 0, task.value_width * sizeof(float));
+// All tasks of one row: block by block, so that slots come from memory in one stream whatever part each task reads.
+void attend(const attention_task* tasks, uint32_t task_count, const moira_kv_view& kv, const moira_attention_row& row,
+            uint32_t page_tokens, uint32_t first) {
     const auto end = static_cast<uint32_t>(row.context_length);
+    softmax_state states[row_tasks];
+    for (uint32_t t = 0; t < task_count; ++t) {
+        clear_heads(tasks[t]);
+        begin_softmax(tasks[t], states[t]);
+    }
     if (first >= end)
         return;
-    float maximum = task.sink ? *task.sink : -std::numeric_limits<float>::infinity();
-    float sum = task.sink ? 1.0f : 0.0f;
     position_block block;
-    for (uint32_t start = first / block_positions * block_positions; start < end; start += block_positions) {
-        const uint32_t begin = std::max(start, first);
-        block.count = std::min(start + block_positions, end) - begin;
-        find_slots(kv, row, page_tokens, begin, block);
-        const float larger = std::max(maximum, score_block(task, block));
-        const float rescale = scalar_exponential(maximum - larger); // 0 in the first block
-        maximum = larger;
-        sum = sum * rescale + weigh_block(block, maximum);
-        add_block(task, block, rescale, out);
+    slot_block next;
+    find_block(kv, row, page_tokens, first, next);
+    for (uint32_t begin = first; begin < end; begin = block_end(begin)) {
+        static_cast<slot_block&>(block) = next;
+        find_block(kv, row, page_tokens, block_end(begin), next);
+        for (uint32_t i = 0; i < block_positions; ++i)
+            block.next[i] = i < next.count ? next.slots[i] : block.slots[0]; // there is no more: what is here
+        for (uint32_t t = 0; t < task_count; ++t) {
+            score_block(tasks[t], block);
+            weigh_block(tasks[t], block, states[t]);
+            add_block(tasks[t], block, states[t].rescale);
+        }
     }
-    divide_row(out, task.value_width, sum);
+    for (uint32_t t = 0; t < task_count; ++t)
+        for (uint32_t head = 0; head < tasks[t].heads; ++head)
+            divide_row(tasks[t].out + head * tasks[t].out_stride, tasks[t].value_width, states[t].sum[head]);
+}
+
+// Units are numbered head * rows + row.
+struct head_range {
+    uint64_t begin;
+    uint64_t end;
+};
+
+// The heads of a row that belong to the share: those with begin <= head * rows + row < end.
+head_range heads_of_row(const work_share& share, uint64_t rows, uint64_t row) {
+    const auto first_from = [&](uint64_t unit) { return unit > row ? (unit - row + rows - 1) / rows : 0; };
+    return {first_from(share.begin), first_from(share.end)};
 }
 
 // out[n] = matrix [n, k] * x[k].
@@ -160,10 +313,59 @@ void project(const moira_quantization& quantization, uint32_t n, uint32_t k, con
     const tile_matrix matrix = tile_matrix_at(quantization, MOIRA_COMPUTE_F32, n, k, packed);
     tile_sums sums;
     for (uint64_t tile = 0; tile < tile_count(n); ++tile) {
-        multiply_tile(matrix, tile, &x, 1, sums);
+        const tile_weights weights = matrix.at(tile, 1);
+        multiply_tiles(matrix.shape, &weights, 1, &x, 1, &sums);
         const uint64_t columns = std::min<uint64_t>(tile_columns, n - tile * tile_columns);
         std::memcpy(out + tile * tile_columns, sums.at[0], columns * sizeof(float));
     }
+}
+
+// The task of the heads from `head` on that share its keys, up to `end`.
+attention_task gqa_task(const moira_attention_gqa_desc& desc, const moira_attention_args& args, uint64_t row,
+                        uint64_t head, uint64_t end) {
+    const uint64_t group = desc.heads / desc.kv_heads;
+    const uint64_t group_end = (head / group + 1) * group;
+    attention_task task{};
+    task.heads = static_cast<uint32_t>(std::min({group_end, end, head + task_heads}) - head);
+    task.query = args.q + row * args.q_stride + head * desc.head_dim;
+    task.query_stride = desc.head_dim;
+    task.out = args.out + row * args.out_stride + head * desc.head_dim;
+    task.out_stride = desc.head_dim;
+    task.key_width = task.value_width = desc.head_dim;
+    task.key_offset = head / group * desc.head_dim;
+    task.value_offset = task.key_offset + args.kv.value_offset;
+    task.scale = desc.scale;
+    task.sinks = desc.sinks ? args.sinks + head : nullptr;
+    return task;
+}
+
+// Some heads of one row, in latent space.
+void attend_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args, float* scratch, uint64_t index,
+                head_range heads) {
+    const mla_layout layout =
+        mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim);
+    const uint64_t q_width = uint64_t{desc.key_dim} + desc.rope_dim;
+    attention_task task{};
+    task.heads = static_cast<uint32_t>(heads.end - heads.begin);
+    task.query = scratch;
+    task.query_stride = mla_query_floats(desc);
+    task.out = scratch + task.query_stride * mla_task_heads(desc);
+    task.out_stride = mla_latent_floats(desc);
+    task.key_width = desc.kv_rank + desc.rope_dim;
+    task.value_width = desc.kv_rank;
+    task.scale = desc.scale;
+    const char* packed = static_cast<const char*>(args.weight) + heads.begin * layout.head_bytes;
+    const float* q = args.q + index * args.q_stride + heads.begin * q_width;
+    for (uint64_t i = 0; i < task.heads; ++i, q += q_width) {
+        float* query = scratch + i * task.query_stride;
+        project(desc.quantization, desc.kv_rank, desc.key_dim, packed + i * layout.head_bytes, q, query);
+        std::memcpy(query + desc.kv_rank, q + desc.key_dim, desc.rope_dim * sizeof(float));
+    }
+    attend(&task, 1, args.kv, args.row_table[index], desc.page_tokens, 0);
+    float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
+    for (uint64_t i = 0; i < task.heads; ++i)
+        project(desc.quantization, desc.value_dim, desc.kv_rank, packed + i * layout.head_bytes + layout.value,
+                task.out + i * task.out_stride, out + i * desc.value_dim);
 }
 
 } // namespace
@@ -171,51 +373,44 @@ void project(const moira_quantization& quantization, uint32_t n, uint32_t k, con
 void x86_attention_gqa(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
                        const work_share& share) {
     const page_limits limits = page_limits_of(desc, args);
-    for (uint64_t unit = share.begin; unit < share.end; ++unit) {
-        const uint64_t head = unit / args.rows;
-        const uint64_t index = unit % args.rows;
+    for (uint64_t index = 0; index < args.rows; ++index) {
         const moira_attention_row& row = args.row_table[index];
-        float* out = args.out + index * args.out_stride + head * desc.head_dim;
         const uint32_t first = attention_first_position(row, desc.window);
-        if (!attention_row_valid(row, args.kv.page_table, limits, first)) { // reported by find_error
-            std::memset(out, 0, desc.head_dim * sizeof(float));
-            continue;
+        const bool valid = attention_row_valid(row, args.kv.page_table, limits, first); // reported by find_error
+        const head_range heads = heads_of_row(share, args.rows, index);
+        for (uint64_t head = heads.begin; head < heads.end;) {
+            attention_task tasks[row_tasks];
+            uint32_t count = 0;
+            for (; count < row_tasks && head < heads.end; ++count) {
+                tasks[count] = gqa_task(desc, args, index, head, heads.end);
+                if (!valid)
+                    clear_heads(tasks[count]);
+                head += tasks[count].heads;
+            }
+            if (valid)
+                attend(tasks, count, args.kv, row, desc.page_tokens, first);
         }
-        const uint64_t key_offset = head / (desc.heads / desc.kv_heads) * desc.head_dim;
-        const attention_task task{args.q + index * args.q_stride + head * desc.head_dim,
-                                  desc.head_dim,
-                                  desc.head_dim,
-                                  key_offset,
-                                  key_offset + args.kv.value_offset,
-                                  desc.scale,
-                                  desc.sinks ? args.sinks + head : nullptr};
-        attend(task, args.kv, row, desc.page_tokens, first, out);
     }
 }
 
+// A few heads of all rows after the other, so that the heads' weights stay in the cache.
 void x86_attention_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args,
                        const work_share& share) {
     const page_limits limits = page_limits_of(desc, args);
-    const mla_layout layout =
-        mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim);
-    float* query = share.scratch;
-    float* latent = query + mla_query_floats(desc);
-    for (uint64_t unit = share.begin; unit < share.end; ++unit) {
-        const uint64_t head = unit / args.rows;
-        const uint64_t index = unit % args.rows;
-        const moira_attention_row& row = args.row_table[index];
-        float* out = args.out + index * args.out_stride + head * desc.value_dim;
-        if (!attention_row_valid(row, args.kv.page_table, limits, 0)) { // reported by find_error
-            std::memset(out, 0, desc.value_dim * sizeof(float));
-            continue;
+    const uint64_t step = mla_task_heads(desc);
+    for (uint64_t begin = share.begin / args.rows; begin * args.rows < share.end; begin += step) {
+        for (uint64_t index = 0; index < args.rows; ++index) {
+            const head_range owned = heads_of_row(share, args.rows, index);
+            const head_range heads{std::max(begin, owned.begin), std::min(begin + step, owned.end)};
+            if (heads.begin >= heads.end)
+                continue;
+            if (attention_row_valid(args.row_table[index], args.kv.page_table, limits, 0)) { // reported by find_error
+                attend_mla(desc, args, share.scratch, index, heads);
+            } else {
+                float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
+                std::memset(out, 0, (heads.end - heads.begin) * desc.value_dim * sizeof(float));
+            }
         }
-        const char* packed = static_cast<const char*>(args.weight) + head * layout.head_bytes;
-        const float* q = args.q + index * args.q_stride + head * (uint64_t{desc.key_dim} + desc.rope_dim);
-        project(desc.quantization, desc.kv_rank, desc.key_dim, packed, q, query);
-        std::memcpy(query + desc.kv_rank, q + desc.key_dim, desc.rope_dim * sizeof(float));
-        const attention_task task{query, desc.kv_rank + desc.rope_dim, desc.kv_rank, 0, 0, desc.scale, nullptr};
-        attend(task, args.kv, row, desc.page_tokens, 0, latent);
-        project(desc.quantization, desc.value_dim, desc.kv_rank, packed + layout.value, latent, out);
     }
 }
 

@@ -7,25 +7,45 @@ namespace moira {
 
 namespace {
 
-// Units are numbered tile * rows + row. Work goes by passes of up to pass_rows rows over one tile; a pass belongs to
-// whose share holds its first unit, so that no tile is read twice for few rows. Calls function(tile, row, count).
+// Rows [row, row + rows) of the tiles [tile, tile + tiles).
+struct pass {
+    uint64_t tile;
+    uint32_t tiles;
+    uint64_t row;
+    uint32_t rows;
+};
+
+// Units are numbered tile * rows + row. Work goes by passes of up to pass_rows rows over up to tiles_max tiles; rows
+// that are passed together over one tile belong to whose share holds the first of them, so that no tile is read twice
+// for few rows.
 template <class Function>
-void for_passes(uint64_t begin, uint64_t end, uint64_t rows, const Function& function) {
+void for_passes(uint64_t begin, uint64_t end, uint64_t rows, uint32_t tiles_max, const Function& function) {
     uint64_t tile = begin / rows;
-    uint64_t row = round_up(begin % rows, pass_rows);
-    for (;; row += pass_rows) {
-        if (row >= rows) {
-            ++tile;
-            row = 0;
-        }
-        if (tile * rows + row >= end)
-            return;
-        function(tile, row, static_cast<uint32_t>(std::min<uint64_t>(pass_rows, rows - row)));
+    uint64_t first_row = round_up(begin % rows, pass_rows);
+    if (first_row >= rows) {
+        ++tile;
+        first_row = 0;
+    }
+    while (tile * rows + first_row < end) {
+        // Tiles of which the share holds all rows go together.
+        const uint64_t whole = first_row == 0 ? end / rows - std::min(end / rows, tile) : 0;
+        const auto tiles = static_cast<uint32_t>(std::clamp<uint64_t>(whole, 1, tiles_max));
+        for (uint64_t row = first_row; row < rows && tile * rows + row < end; row += pass_rows)
+            function(pass{tile, tiles, row, static_cast<uint32_t>(std::min<uint64_t>(pass_rows, rows - row))});
+        tile += tiles;
+        first_row = 0;
     }
 }
 
 uint32_t columns_of_tile(uint64_t tile, uint32_t n) {
     return static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - tile * tile_columns));
+}
+
+void multiply_pass(const tile_matrix& matrix, const pass& part, const float* const* x, tile_sums* sums) {
+    tile_weights tiles[pass_tiles];
+    for (uint32_t t = 0; t < part.tiles; ++t)
+        tiles[t] = matrix.at(part.tile + t, part.tiles);
+    multiply_tiles(matrix.shape, tiles, part.tiles, x, part.rows, sums);
 }
 
 // One tile's sums of one row to out: bias first, then what is there already.
@@ -73,7 +93,7 @@ const float* floats_at(const char* slab, uint64_t offset) {
     return reinterpret_cast<const float*>(slab + offset);
 }
 
-void gate_up_pass(const group_work& work, uint64_t tile, uint64_t pair, uint32_t count) {
+void gate_up_pass(const group_work& work, const pass& part) {
     if (!work.slab)
         return;
     const moira_expert_ffn_desc& desc = work.desc;
@@ -82,57 +102,71 @@ void gate_up_pass(const group_work& work, uint64_t tile, uint64_t pair, uint32_t
     const tile_matrix up =
         tile_matrix_at(desc.quantization, MOIRA_COMPUTE_AUTO, desc.inner, desc.hidden, work.slab + work.layout.up);
     const float* x[pass_rows] = {};
-    for (uint32_t i = 0; i < count; ++i)
-        x[i] = work.args.x + uint64_t(work.pairs[pair + i].row) * work.args.x_stride;
-    tile_sums gate_sums;
-    tile_sums up_sums;
-    multiply_tile(gate, tile, x, count, gate_sums);
-    multiply_tile(up, tile, x, count, up_sums);
-    const uint64_t column = tile * tile_columns;
-    for (uint32_t i = 0; i < count; ++i)
-        activate_row(desc, gate_sums.at[i], up_sums.at[i], floats_at(work.slab, work.layout.gate_bias) + column,
-                     floats_at(work.slab, work.layout.up_bias) + column, columns_of_tile(tile, desc.inner),
-                     work.inner + (pair + i) * expert_inner_stride(desc) + column);
+    for (uint32_t i = 0; i < part.rows; ++i)
+        x[i] = work.args.x + uint64_t(work.pairs[part.row + i].row) * work.args.x_stride;
+    tile_sums sums[pass_tiles];
+    const bool together = part.rows > single_stream_rows;
+    for (uint64_t tile = part.tile; tile < part.tile + part.tiles; ++tile) {
+        tile_weights both[] = {gate.at(tile, 1), up.at(tile, 1)};
+        if (!together) {
+            std::swap(both[0].next, both[1].next);
+            both[0].next -= gate.shape.tile_bytes;
+        }
+        multiply_tiles(gate.shape, both, together ? 2 : 1, x, part.rows, sums);
+        if (!together)
+            multiply_tiles(up.shape, both + 1, 1, x, part.rows, sums + 1);
+        const uint64_t column = tile * tile_columns;
+        for (uint32_t i = 0; i < part.rows; ++i)
+            activate_row(desc, sums[0].at[i], sums[1].at[i], floats_at(work.slab, work.layout.gate_bias) + column,
+                         floats_at(work.slab, work.layout.up_bias) + column, columns_of_tile(tile, desc.inner),
+                         work.inner + (part.row + i) * expert_inner_stride(desc) + column);
+    }
 }
 
-void down_pass(const group_work& work, uint64_t tile, uint64_t pair, uint32_t count) {
+void down_pass(const group_work& work, const pass& part) {
     const moira_expert_ffn_desc& desc = work.desc;
-    const uint32_t columns = columns_of_tile(tile, desc.hidden);
-    const uint64_t column = tile * tile_columns;
+    const uint64_t first_column = part.tile * tile_columns;
+    const uint64_t end_column = std::min<uint64_t>((part.tile + part.tiles) * tile_columns, desc.hidden);
     float* out[pass_rows];
-    for (uint32_t i = 0; i < count; ++i)
-        out[i] = work.args.out + uint64_t(work.pairs[pair + i].out_row) * work.args.out_stride + column;
+    for (uint32_t i = 0; i < part.rows; ++i)
+        out[i] = work.args.out + uint64_t(work.pairs[part.row + i].out_row) * work.args.out_stride;
     if (!work.slab) {
-        for (uint32_t i = 0; i < count; ++i)
-            std::fill(out[i], out[i] + columns, 0.0f);
+        for (uint32_t i = 0; i < part.rows; ++i)
+            std::fill(out[i] + first_column, out[i] + end_column, 0.0f);
         return;
     }
     const tile_matrix down =
         tile_matrix_at(desc.quantization, MOIRA_COMPUTE_AUTO, desc.hidden, desc.inner, work.slab + work.layout.down);
     const float* x[pass_rows] = {};
-    for (uint32_t i = 0; i < count; ++i)
-        x[i] = work.inner + (pair + i) * expert_inner_stride(desc);
-    tile_sums sums;
-    multiply_tile(down, tile, x, count, sums);
-    for (uint32_t i = 0; i < count; ++i)
-        finish_row(sums.at[i], columns, floats_at(work.slab, work.layout.down_bias) + column, false, out[i]);
+    for (uint32_t i = 0; i < part.rows; ++i)
+        x[i] = work.inner + (part.row + i) * expert_inner_stride(desc);
+    tile_sums sums[pass_tiles];
+    multiply_pass(down, part, x, sums);
+    for (uint32_t t = 0; t < part.tiles; ++t) {
+        const uint64_t column = (part.tile + t) * tile_columns;
+        for (uint32_t i = 0; i < part.rows; ++i)
+            finish_row(sums[t].at[i], columns_of_tile(part.tile + t, desc.hidden),
+                       floats_at(work.slab, work.layout.down_bias) + column, false, out[i] + column);
+    }
 }
 
 } // namespace
 
 void x86_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const work_share& share) {
     const tile_matrix matrix = tile_matrix_at(desc.quantization, desc.compute, desc.n, desc.k, args.weight);
-    for_passes(share.begin, share.end, args.rows, [&](uint64_t tile, uint64_t row, uint32_t count) {
+    for_passes(share.begin, share.end, args.rows, tiles_per_pass(args.rows), [&](const pass& part) {
         const float* x[pass_rows] = {};
-        for (uint32_t i = 0; i < count; ++i)
-            x[i] = args.x + (row + i) * args.x_stride;
-        tile_sums sums;
-        multiply_tile(matrix, tile, x, count, sums);
-        const uint64_t column = tile * tile_columns;
-        const float* bias = desc.has_bias ? args.bias + column : nullptr;
-        for (uint32_t i = 0; i < count; ++i)
-            finish_row(sums.at[i], columns_of_tile(tile, desc.n), bias, desc.accumulate != 0,
-                       args.out + (row + i) * args.out_stride + column);
+        for (uint32_t i = 0; i < part.rows; ++i)
+            x[i] = args.x + (part.row + i) * args.x_stride;
+        tile_sums sums[pass_tiles];
+        multiply_pass(matrix, part, x, sums);
+        for (uint32_t t = 0; t < part.tiles; ++t) {
+            const uint64_t column = (part.tile + t) * tile_columns;
+            const float* bias = desc.has_bias ? args.bias + column : nullptr;
+            for (uint32_t i = 0; i < part.rows; ++i)
+                finish_row(sums[t].at[i], columns_of_tile(part.tile + t, desc.n), bias, desc.accumulate != 0,
+                           args.out + (part.row + i) * args.out_stride + column);
+        }
     });
 }
 
@@ -153,11 +187,11 @@ void x86_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_ffn_ar
         const auto* slab = readable ? reinterpret_cast<const char*>(args.table[group.expert].address) : nullptr;
         float* inner = share.shared + group.pair_begin * expert_inner_stride(desc);
         const group_work work{desc, args, share, layout, args.pair_table + group.pair_begin, slab, inner};
-        for_passes(begin, end, group.pair_count, [&](uint64_t tile, uint64_t pair, uint32_t count) {
+        for_passes(begin, end, group.pair_count, tiles_per_pass(group.pair_count), [&](const pass& part) {
             if (share.phase == 0)
-                gate_up_pass(work, tile, pair, count);
+                gate_up_pass(work, part);
             else
-                down_pass(work, tile, pair, count);
+                down_pass(work, part);
         });
     }
 }

@@ -101,15 +101,23 @@ inline simd_float simd_bf16_second(const void* pairs) {
         _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(pairs)), _mm256_set1_epi32(int(0xFFFF0000u))));
 }
 
-// 8 E4M3 bytes times 1 / simd_f8_factor, exactly: the bits of a byte, moved to the fields of an F16, are that number in
-// F16 (subnormals too) but for the exponent's bias, 15 instead of 7.
+// Vector v (8 columns) of a pair row of E4M3, in the order of f8_pair_offset: the first and the second of each pair,
+// widened, times 1 / simd_f8_factor, exactly. The bits of a byte, moved to the fields of an F16, are that number in F16
+// (subnormals too) but for the exponent's bias, 15 instead of 7.
 inline constexpr float simd_f8_factor = 256.0f;
-inline simd_float simd_f8_e4m3(const uint8_t* bytes) {
-    const __m128i wide = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
-    const __m128i magnitude = _mm_and_si128(wide, _mm_set1_epi16(0x7F));
-    const __m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x7F)); // all ones is NaN in both
-    const __m128i sign = _mm_slli_epi16(_mm_srli_epi16(wide, 7), 15);
-    return _mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(sign, _mm_slli_epi16(magnitude, 7)), nan));
+inline void simd_f8_widen(const uint8_t* pair_row, uint32_t v, simd_float& first, simd_float& second) {
+    // Columns 16 a + 8 b + 0 .. 7 are pairs in two runs of 8 bytes, 16 apart.
+    const uint8_t* run = pair_row + v / 4 * 64 + v / 2 % 2 * 8 + v % 2 * 32;
+    const __m128i pairs = _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(run)),
+                                             _mm_loadl_epi64(reinterpret_cast<const __m128i*>(run + 16)));
+    const __m128i apart = _mm_shuffle_epi8(pairs, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    const __m256i wide = _mm256_cvtepu8_epi16(apart);
+    const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi16(0x7F));
+    const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7F)); // all ones is NaN in both
+    const __m256i sign = _mm256_slli_epi16(_mm256_srli_epi16(wide, 7), 15);
+    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, _mm256_slli_epi16(magnitude, 7)), nan);
+    first = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
+    second = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
 }
 
 } // namespace moira

@@ -1,4 +1,4 @@
-// AVX-512 (F, BW, VL, DQ, BF16): 16 lanes of float32. Same functions as simd_avx2.hpp.
+// AVX-512 (F, BW, VL, DQ, BF16, VBMI): 16 lanes of float32. Same functions as simd_avx2.hpp.
 #pragma once
 
 #include <immintrin.h>
@@ -94,26 +94,73 @@ inline simd_float simd_bf16_second(const void* pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(int(0xFFFF0000u))));
 }
 
-// 16 E4M3 bytes times 1 / simd_f8_factor, exactly: the bits of a byte, moved to the fields of an F16, are that number
-// in F16 (subnormals too) but for the exponent's bias, 15 instead of 7.
-inline constexpr float simd_f8_factor = 256.0f;
-inline simd_float simd_f8_e4m3(const uint8_t* bytes) {
-    const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-    const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi16(0x7F));
-    const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7F)); // all ones is NaN in both
-    const __m256i sign = _mm256_slli_epi16(_mm256_srli_epi16(wide, 7), 15);
-    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, _mm256_slli_epi16(magnitude, 7)), nan);
-    return _mm512_cvtph_ps(half);
+// E4M3 to BF16, exactly, 64 numbers at a time: one look-up gives a number's upper BF16 byte, one its lower one, each
+// out of 128 by the number without its sign (vpermi2b ignores the top bit of an index). E4M3's subnormals are normal in
+// BF16; its NaN (all ones) becomes NaN.
+struct simd_f8_tables {
+    __m512i upper[2];
+    __m512i lower[2];
+};
+struct alignas(64) simd_f8_table_bytes {
+    uint8_t upper[128];
+    uint8_t lower[128];
+};
+constexpr simd_f8_table_bytes simd_f8_make_tables() {
+    simd_f8_table_bytes made{};
+    for (uint32_t code = 1; code < 128; ++code) {
+        uint32_t exponent = (code >> 3) + 120; // biases 127 and 7
+        uint32_t mantissa = code & 7;          // eighths
+        if (code >> 3 == 0)                    // subnormal: shift until there is a leading one
+            for (++exponent; mantissa < 8; mantissa <<= 1)
+                --exponent;
+        const uint32_t bits = code == 127 ? 0x7FC0 : exponent << 7 | (mantissa & 7) << 4;
+        made.upper[code] = uint8_t(bits >> 8);
+        made.lower[code] = uint8_t(bits & 0xFF);
+    }
+    return made;
+}
+inline constexpr simd_f8_table_bytes simd_f8_bytes = simd_f8_make_tables();
+inline simd_f8_tables simd_f8_load_tables() {
+    simd_f8_tables tables;
+    for (int half = 0; half < 2; ++half) {
+        tables.upper[half] = _mm512_load_si512(simd_f8_bytes.upper + half * 64);
+        tables.lower[half] = _mm512_load_si512(simd_f8_bytes.lower + half * 64);
+    }
+    return tables;
 }
 
-// sum += first products + second products of 16 BF16 pairs with one pair of activations.
-inline simd_float simd_bf16_dot(simd_float sum, const void* pairs, uint32_t activation_pair) {
-    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_loadu_si512(pairs)),
-                            reinterpret_cast<__m512bh>(_mm512_set1_epi32(int(activation_pair))));
+// 64 bytes in the order of f8_pair_offset to the BF16 pairs of 2 x 16 columns.
+inline void simd_f8_to_bf16(const simd_f8_tables& tables, const void* bytes, __m512i& first, __m512i& second) {
+    const __m512i code = _mm512_loadu_si512(bytes);
+    const __m512i lower = _mm512_permutex2var_epi8(tables.lower[0], code, tables.lower[1]);
+    const __m512i magnitude = _mm512_permutex2var_epi8(tables.upper[0], code, tables.upper[1]);
+    // magnitude | (code & 0x80)
+    const __m512i upper = _mm512_ternarylogic_epi32(magnitude, code, _mm512_set1_epi8(char(0x80)), 0xF8);
+    first = _mm512_unpacklo_epi8(lower, upper);
+    second = _mm512_unpackhi_epi8(lower, upper);
+}
+
+// Vector v of a pair row of E4M3, widened: the first and the second of each pair, times 1 / simd_f8_factor.
+inline constexpr float simd_f8_factor = 1.0f;
+inline void simd_f8_widen(const uint8_t* pair_row, uint32_t v, simd_float& first, simd_float& second) {
+    __m512i halves[2];
+    simd_f8_to_bf16(simd_f8_load_tables(), pair_row + v / 2 * 64, halves[0], halves[1]);
+    first = simd_bf16_first(&halves[v % 2]);
+    second = simd_bf16_second(&halves[v % 2]);
+}
+
+// sum += first products + second products of 16 BF16 pairs with 16 others.
+inline simd_float simd_bf16_dot(simd_float sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
 
 // Rounds `count` (1 to 32) activations to BF16, nearest even, as 16 pairs; what is missing is 0.
 inline void simd_round_to_bf16(const float* x, uint32_t count, uint32_t* pairs) {
+    if (count == 32) {
+        _mm512_storeu_si512(
+            pairs, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x))));
+        return;
+    }
     const uint32_t low = count < 16 ? count : 16;
     const auto low_mask = static_cast<__mmask16>((1u << low) - 1);
     const auto high_mask = static_cast<__mmask16>((1u << (count - low)) - 1);

@@ -2,6 +2,7 @@
 #include "kernels/x86/tile_packing.hpp"
 
 #include "kernels/float_formats.hpp"
+#include "kernels/x86/tile_transpose.hpp"
 #include "kernels/x86/x86_kernels.hpp"
 
 #include <algorithm>
@@ -11,8 +12,9 @@ namespace moira {
 
 namespace {
 
-// Rows of K that are packed at a time, so that the part of a tile being written (16 KiB) stays in the first cache.
-constexpr uint32_t k_chunk = 64;
+// Elements of K that are packed at a time: the part of a tile that is being written (16 KiB of BF16) stays in the first
+// cache while each of its 64 source rows gives 4 lines. A multiple of what the transposes take.
+constexpr uint32_t k_chunk = 128;
 
 // Calls function(column, k_begin, k_end) for every source row within one tile, chunk by chunk.
 template <class Function>
@@ -27,10 +29,16 @@ uint32_t source_element_bytes(uint32_t weight_type) {
 }
 
 // Place of an element within its tile.
-uint64_t element_offset(uint32_t weight_type, uint32_t column, uint32_t k) {
-    if (weight_type == MOIRA_TYPE_BF16)
+uint64_t element_offset(const moira_quantization& quantization, uint32_t column, uint32_t k) {
+    switch (quantization.weight_type) {
+    case MOIRA_TYPE_BF16:
         return (uint64_t{k} / 2 * tile_columns + column) * 4 + k % 2 * 2;
-    return (uint64_t{k} * tile_columns + column) * (weight_type == MOIRA_TYPE_F8_E4M3 ? 1 : 4);
+    case MOIRA_TYPE_F8_E4M3:
+        return f8_pairs_before(k, quantization.block_k) * tile_columns * 2 + f8_pair_offset(column) +
+               k % quantization.block_k % 2;
+    default:
+        return (uint64_t{k} * tile_columns + column) * 4;
+    }
 }
 
 void pack_element(uint32_t weight_type, const char* source, char* target) {
@@ -55,13 +63,86 @@ void unpack_element(uint32_t weight_type, const char* source, char* target) {
     }
 }
 
-// BF16 rows that lie as in the checkpoint: whole pairs at a time.
-void pack_bf16_pairs(const char* row, uint32_t column, uint32_t begin, uint32_t end, char* tile) {
-    uint32_t k = begin;
-    for (; k + 2 <= end; k += 2)
-        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 4);
-    if (k < end)
-        std::memcpy(tile + element_offset(MOIRA_TYPE_BF16, column, k), row + uint64_t{k} * 2, 2);
+// A source matrix, in elements of its own type.
+struct source_matrix {
+    const char* weight;
+    uint64_t row_stride;
+    uint64_t column_stride;
+};
+
+// Where one tile's columns begin, and how many there are.
+struct tile_target {
+    char* tile;
+    uint64_t first_column;
+    uint32_t columns;
+};
+
+void pack_elements(const moira_quantization& quantization, const source_matrix& source, const tile_target& target,
+                   uint32_t column, uint32_t begin, uint32_t end) {
+    const uint32_t element = source_element_bytes(quantization.weight_type);
+    const char* row = source.weight + (target.first_column + column) * source.row_stride * element;
+    for (uint32_t i = begin; i < end; ++i)
+        pack_element(quantization.weight_type, row + i * source.column_stride * element,
+                     target.tile + element_offset(quantization, column, i));
+}
+
+// Asks for the next chunk of the rows: hardware prefetch does not follow 64 streams.
+void fetch_rows(const char* rows, uint64_t row_bytes, uint32_t columns, uint32_t chunk_bytes) {
+    for (uint32_t column = 0; column < columns; ++column)
+        for (uint32_t line = 0; line < chunk_bytes; line += 64)
+            __builtin_prefetch(rows + column * row_bytes + chunk_bytes + line);
+}
+
+// BF16 pairs or float32 of a chunk, four columns and four words at a time. Returns how far in K and in columns it came.
+struct packed_part {
+    uint32_t end;
+    uint32_t columns;
+};
+packed_part pack_words(const moira_quantization& quantization, const source_matrix& source, const tile_target& target,
+                       uint32_t begin, uint32_t end) {
+    const uint32_t element = source_element_bytes(quantization.weight_type);
+    const uint32_t step = 16 / element;
+    const uint64_t row_bytes = source.row_stride * element;
+    const char* rows = source.weight + target.first_column * row_bytes + uint64_t{begin} * element;
+    fetch_rows(rows, row_bytes, target.columns, k_chunk * element);
+    const packed_part part{begin + (end - begin) / step * step, target.columns / 4 * 4};
+    for (uint32_t column = 0; column < part.columns; column += 4)
+        for (uint32_t i = begin; i < part.end; i += step)
+            transpose_words(rows + column * row_bytes + uint64_t{i - begin} * element, row_bytes,
+                            target.tile + element_offset(quantization, column, i));
+    return part;
+}
+
+// E4M3, of a whole tile whose pairs do not end early: 4 + 4 columns and 8 pairs at a time.
+packed_part pack_f8(const moira_quantization& quantization, const source_matrix& source, const tile_target& target,
+                    uint32_t begin, uint32_t end) {
+    const char* rows = source.weight + target.first_column * source.row_stride + begin;
+    fetch_rows(rows, source.row_stride, target.columns, k_chunk);
+    const packed_part part{begin + (end - begin) / 16 * 16, target.columns};
+    for (uint32_t half = 0; half < tile_columns; half += 32)
+        for (uint32_t column = half; column < half + 16; column += 4)
+            for (uint32_t i = begin; i < part.end; i += 16)
+                transpose_f8(rows + column * source.row_stride + (i - begin), source.row_stride,
+                             target.tile + element_offset(quantization, column, i));
+    return part;
+}
+
+void pack_chunk(const moira_quantization& quantization, const source_matrix& source, const tile_target& target,
+                uint32_t begin, uint32_t end) {
+    const uint32_t type = quantization.weight_type;
+    packed_part part{begin, 0};
+    if (source.column_stride == 1 && (type == MOIRA_TYPE_BF16 || type == MOIRA_TYPE_F32))
+        part = pack_words(quantization, source, target, begin, end);
+    else if (source.column_stride == 1 && type == MOIRA_TYPE_F8_E4M3 && quantization.block_k % 2 == 0 &&
+             target.columns == tile_columns)
+        part = pack_f8(quantization, source, target, begin, end);
+    for (uint32_t column = 0; column < target.columns; ++column)
+        pack_elements(quantization, source, target, column, column < part.columns ? part.end : begin, end);
+}
+
+// Whether some pair of K lacks its second.
+bool has_empty_seconds(const moira_quantization& quantization, uint32_t k) {
+    return k % 2 == 1 || (quantization.weight_type == MOIRA_TYPE_F8_E4M3 && quantization.block_k % 2 == 1);
 }
 
 uint64_t scale_count(const moira_quantization& quantization, uint32_t n, uint32_t k) {
@@ -72,7 +153,7 @@ uint64_t scale_count(const moira_quantization& quantization, uint32_t n, uint32_
 }
 
 uint64_t tiles_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
-    return tile_count(n) * tile_bytes(quantization.weight_type, k);
+    return tile_count(n) * tile_bytes(quantization, k);
 }
 
 uint64_t matrix_bytes(const moira_quantization& quantization, uint32_t n, uint32_t k) {
@@ -81,21 +162,16 @@ uint64_t matrix_bytes(const moira_quantization& quantization, uint32_t n, uint32
 
 void pack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t k, const void* weight,
                  uint64_t row_stride, uint64_t column_stride, const void* scales, void* packed) {
-    const uint32_t type = quantization.weight_type;
-    const uint32_t element = source_element_bytes(type);
-    const uint64_t bytes = tile_bytes(type, k);
+    const source_matrix source{static_cast<const char*>(weight), row_stride, column_stride};
+    const uint64_t bytes = tile_bytes(quantization, k);
     for (uint64_t t = 0; t < tile_count(n); ++t) {
-        char* tile = static_cast<char*>(packed) + t * bytes;
-        const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
-        if (columns < tile_columns || k % 2 == 1)
-            std::memset(tile, 0, bytes);
-        for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
-            const char* row = static_cast<const char*>(weight) + (t * tile_columns + column) * row_stride * element;
-            if (type == MOIRA_TYPE_BF16 && column_stride == 1)
-                return pack_bf16_pairs(row, column, begin, end, tile);
-            for (uint32_t i = begin; i < end; ++i)
-                pack_element(type, row + i * column_stride * element, tile + element_offset(type, column, i));
-        });
+        const uint64_t first = t * tile_columns;
+        const tile_target target{static_cast<char*>(packed) + t * bytes, first,
+                                 static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - first))};
+        if (target.columns < tile_columns || has_empty_seconds(quantization, k))
+            std::memset(target.tile, 0, bytes);
+        for (uint32_t begin = 0; begin < k; begin += k_chunk)
+            pack_chunk(quantization, source, target, begin, std::min(begin + k_chunk, k));
     }
     char* tail = static_cast<char*>(packed) + tiles_bytes(quantization, n, k);
     const uint64_t count = scale_count(quantization, n, k);
@@ -109,14 +185,14 @@ void unpack_matrix(const moira_quantization& quantization, uint32_t n, uint32_t 
                    uint64_t row_stride, uint64_t column_stride) {
     const uint32_t type = quantization.weight_type;
     const uint32_t element = source_element_bytes(type);
-    const uint64_t bytes = tile_bytes(type, k);
+    const uint64_t bytes = tile_bytes(quantization, k);
     for (uint64_t t = 0; t < tile_count(n); ++t) {
         const char* tile = static_cast<const char*>(packed) + t * bytes;
         const auto columns = static_cast<uint32_t>(std::min<uint64_t>(tile_columns, n - t * tile_columns));
         for_tile_chunks(columns, k, [&](uint32_t column, uint32_t begin, uint32_t end) {
             char* row = static_cast<char*>(weight) + (t * tile_columns + column) * row_stride * element;
             for (uint32_t i = begin; i < end; ++i)
-                unpack_element(type, tile + element_offset(type, column, i), row + i * column_stride * element);
+                unpack_element(type, tile + element_offset(quantization, column, i), row + i * column_stride * element);
         });
     }
 }

@@ -44,64 +44,30 @@ inline void sum_f32(register_block<rows, vectors>& sums, const char* weights, co
     }
 }
 
-template <uint32_t rows, uint32_t vectors>
-inline void sum_f8_e4m3(register_block<rows, vectors>& sums, const char* weights, const float* const* x, uint64_t begin,
-                        uint64_t end) {
-    for (uint64_t k = begin; k < end; ++k) {
-        const auto* row = reinterpret_cast<const uint8_t*>(weights + k * tile_columns);
-        add_products<rows, vectors>(sums, x, k, [row](uint32_t v) { return simd_f8_e4m3(row + v * simd_lanes); });
-    }
-}
-
 // Both halves of a pair for one vector of columns before the next one, so that the weights are loaded once; per column
-// the order of additions is still that of K.
-template <uint32_t rows, uint32_t vectors>
-inline void sum_bf16_wide(register_block<rows, vectors>& sums, const char* weights, const float* const* x,
-                          uint64_t end) {
-    uint64_t k = 0;
-    for (; k + 2 <= end; k += 2) {
-        const auto* row = reinterpret_cast<const uint32_t*>(weights + k / 2 * row_bytes_wide);
+// the order of additions is still that of K. widen(row, v, first, second) gives the weights of vector v. An odd end
+// leaves the last second out.
+template <uint32_t rows, uint32_t vectors, class Widen>
+inline void sum_pairs(register_block<rows, vectors>& sums, const char* weights, uint64_t pair_row_bytes,
+                      const float* const* x, uint64_t begin, uint64_t end, const Widen& widen) {
+    for (uint64_t k = begin; k < end; k += 2, weights += pair_row_bytes) {
+        const bool has_second = k + 1 < end;
         simd_float activations[rows][2];
         for (uint32_t r = 0; r < rows; ++r) {
             activations[r][0] = simd_set(x[r][k]);
-            activations[r][1] = simd_set(x[r][k + 1]);
+            activations[r][1] = has_second ? simd_set(x[r][k + 1]) : simd_zero();
         }
         for (uint32_t v = 0; v < vectors; ++v) {
-            const simd_float first = simd_bf16_first(row + v * simd_lanes);
-            const simd_float second = simd_bf16_second(row + v * simd_lanes);
+            simd_float first;
+            simd_float second;
+            widen(weights, v, first, second);
             for (uint32_t r = 0; r < rows; ++r) {
                 sums[r][v] = simd_multiply_add(first, activations[r][0], sums[r][v]);
                 sums[r][v] = simd_multiply_add(second, activations[r][1], sums[r][v]);
             }
         }
     }
-    if (k < end) {
-        const auto* row = reinterpret_cast<const uint32_t*>(weights + k / 2 * row_bytes_wide);
-        add_products<rows, vectors>(sums, x, k, [row](uint32_t v) { return simd_bf16_first(row + v * simd_lanes); });
-    }
 }
-
-#if defined(__AVX512BF16__)
-// Pairs of rounded activations that are staged at a time: 6 rows of 1 KiB stay in the first cache beside the tile.
-constexpr uint32_t staged_pairs = 256;
-
-template <uint32_t rows, uint32_t vectors>
-inline void sum_bf16_dot(register_block<rows, vectors>& sums, const char* weights, const float* const* x,
-                         uint64_t end) {
-    alignas(64) uint32_t pairs[rows][staged_pairs];
-    for (uint64_t begin = 0; begin < end; begin += 2 * staged_pairs) {
-        const auto count = static_cast<uint32_t>(std::min<uint64_t>(2 * staged_pairs, end - begin));
-        for (uint32_t r = 0; r < rows; ++r)
-            for (uint32_t i = 0; i < count; i += 32)
-                simd_round_to_bf16(x[r] + begin + i, std::min(32u, count - i), pairs[r] + i / 2);
-        const auto* row = reinterpret_cast<const uint32_t*>(weights + begin / 2 * row_bytes_wide);
-        for (uint32_t pair = 0; pair < (count + 1) / 2; ++pair, row += tile_columns)
-            for (uint32_t r = 0; r < rows; ++r)
-                for (uint32_t v = 0; v < vectors; ++v)
-                    sums[r][v] = simd_bf16_dot(sums[r][v], row + v * simd_lanes, pairs[r][pair]);
-    }
-}
-#endif
 
 template <uint32_t rows, uint32_t vectors>
 inline void store(const register_block<rows, vectors>& sums, uint32_t first_column, float (*out)[tile_columns]) {
@@ -112,75 +78,77 @@ inline void store(const register_block<rows, vectors>& sums, uint32_t first_colu
 
 // Per block of K: a partial sum in registers, then one multiply-add with the block's scale.
 template <uint32_t rows, uint32_t vectors>
-inline void multiply_f8(const tile_matrix& matrix, uint64_t tile, const char* weights, const float* const* x,
-                        uint32_t first_column, float (*out)[tile_columns]) {
-    const uint64_t blocks = (uint64_t{matrix.k} + matrix.block_k - 1) / matrix.block_k;
-    const float* scales = matrix.scales + tile * tile_columns / matrix.block_n * blocks;
-    register_block<rows, vectors> total;
-    clear<rows, vectors>(total);
-    for (uint64_t block = 0; block < blocks; ++block) {
+inline void sum_f8(register_block<rows, vectors>& total, const tile_shape& shape, const tile_weights& tile,
+                   const float* const* x, uint32_t first_vector) {
+    const uint64_t block_bytes = (uint64_t{shape.block_k} + 1) / 2 * tile_columns * 2;
+    const auto widen = [first_vector](const char* row, uint32_t v, simd_float& first, simd_float& second) {
+        simd_f8_widen(reinterpret_cast<const uint8_t*>(row), first_vector + v, first, second);
+    };
+    const char* weights = tile.data;
+    const float* scale = tile.scales;
+    for (uint64_t begin = 0; begin < shape.k; begin += shape.block_k, weights += block_bytes, ++scale) {
         register_block<rows, vectors> partial;
         clear<rows, vectors>(partial);
-        const uint64_t end = std::min<uint64_t>((block + 1) * matrix.block_k, matrix.k);
-        sum_f8_e4m3<rows, vectors>(partial, weights, x, block * matrix.block_k, end);
+        const uint64_t end = std::min<uint64_t>(begin + shape.block_k, shape.k);
+        sum_pairs<rows, vectors>(partial, weights, uint64_t{tile_columns} * 2, x, begin, end, widen);
         for (uint32_t r = 0; r < rows; ++r)
             for (uint32_t v = 0; v < vectors; ++v)
-                total[r][v] = simd_multiply_add(partial[r][v], simd_set(scales[block] * simd_f8_factor), total[r][v]);
+                total[r][v] = simd_multiply_add(partial[r][v], simd_set(*scale * simd_f8_factor), total[r][v]);
     }
-    store<rows, vectors>(total, first_column, out);
 }
 
 template <uint32_t rows, uint32_t vectors>
-void multiply_block(const tile_matrix& matrix, uint64_t tile, const float* const* x, uint32_t first_column,
+void multiply_block(const tile_shape& shape, const tile_weights& tile, const float* const* x, uint32_t first_column,
                     float (*out)[tile_columns]) {
-    const char* weights = matrix.tiles + tile * matrix.tile_bytes;
-    if (matrix.format == tile_format::f8_e4m3)
-        return multiply_f8<rows, vectors>(matrix, tile, weights + first_column, x, first_column, out);
-    weights += uint64_t{first_column} * 4;
+    const char* weights = tile.data + uint64_t{first_column} * 4;
     register_block<rows, vectors> sums;
     clear<rows, vectors>(sums);
-    switch (matrix.format) {
-    case tile_format::f32:
-        sum_f32<rows, vectors>(sums, weights, x, matrix.k);
-        break;
-#if defined(__AVX512BF16__)
-    case tile_format::bf16_dot:
-        sum_bf16_dot<rows, vectors>(sums, weights, x, matrix.k);
-        break;
-#endif
-    default:
-        sum_bf16_wide<rows, vectors>(sums, weights, x, matrix.k);
-        break;
-    }
+    if (shape.format == tile_format::f8_wide)
+        sum_f8<rows, vectors>(sums, shape, tile, x, first_column / simd_lanes);
+    else if (shape.format == tile_format::f32)
+        sum_f32<rows, vectors>(sums, weights, x, shape.k);
+    else
+        sum_pairs<rows, vectors>(sums, weights, row_bytes_wide, x, 0, shape.k,
+                                 [](const char* row, uint32_t v, simd_float& first, simd_float& second) {
+                                     first = simd_bf16_first(row + v * simd_lanes * 4);
+                                     second = simd_bf16_second(row + v * simd_lanes * 4);
+                                 });
     store<rows, vectors>(sums, first_column, out);
 }
 
 template <uint32_t rows>
-void multiply_rows(const tile_matrix& matrix, uint64_t tile, const float* const* x, float (*out)[tile_columns]) {
+void multiply_rows(const tile_shape& shape, const tile_weights& tile, const float* const* x,
+                   float (*out)[tile_columns]) {
     constexpr uint32_t vectors = block_vectors(rows);
     for (uint32_t column = 0; column < tile_columns; column += vectors * simd_lanes)
-        multiply_block<rows, vectors>(matrix, tile, x, column, out);
+        multiply_block<rows, vectors>(shape, tile, x, column, out);
 }
 
 // The rows that are left over when full register blocks are done.
 template <uint32_t rows>
-void multiply_rest(const tile_matrix& matrix, uint64_t tile, const float* const* x, uint32_t count,
+void multiply_rest(const tile_shape& shape, const tile_weights& tile, const float* const* x, uint32_t count,
                    float (*out)[tile_columns]) {
     if constexpr (rows > 0) {
         if (count == rows)
-            multiply_rows<rows>(matrix, tile, x, out);
+            multiply_rows<rows>(shape, tile, x, out);
         else
-            multiply_rest<rows - 1>(matrix, tile, x, count, out);
+            multiply_rest<rows - 1>(shape, tile, x, count, out);
     }
 }
 
 } // namespace
 
-void multiply_tile(const tile_matrix& matrix, uint64_t tile, const float* const* x, uint32_t rows, tile_sums& sums) {
-    uint32_t row = 0;
-    for (; row + simd_block_rows <= rows; row += simd_block_rows)
-        multiply_rows<simd_block_rows>(matrix, tile, x + row, sums.at + row);
-    multiply_rest<simd_block_rows - 1>(matrix, tile, x + row, rows - row, sums.at + row);
+void multiply_tiles(const tile_shape& shape, const tile_weights* tiles, uint32_t tile_total, const float* const* x,
+                    uint32_t rows, tile_sums* sums) {
+    if constexpr (simd_has_bf16_dot)
+        if (shape.format == tile_format::bf16_dot || shape.format == tile_format::f8_dot)
+            return multiply_tiles_dot(shape, tiles, tile_total, x, rows, sums);
+    for (uint32_t t = 0; t < tile_total; ++t) {
+        uint32_t row = 0;
+        for (; row + simd_block_rows <= rows; row += simd_block_rows)
+            multiply_rows<simd_block_rows>(shape, tiles[t], x + row, sums[t].at + row);
+        multiply_rest<simd_block_rows - 1>(shape, tiles[t], x + row, rows - row, sums[t].at + row);
+    }
 }
 
 } // namespace moira

@@ -2,9 +2,11 @@
 //
 // Weights lie in tiles of 64 output columns (see tile_packing.cpp), so that a lane is a column: one sum per column,
 // added in K order for any number of rows. That makes a row's bits independent of its neighbours and of the team.
-//   F32, BF16 and F16 weights with MOIRA_COMPUTE_F32, and everything on AVX2: float32 multiply-add, activations exact.
-//   BF16 weights with MOIRA_COMPUTE_AUTO on AVX-512: pairs by BF16 dot product, activations rounded to BF16.
-//   F8_E4M3 with f32 scales: float32, one partial sum per block of K, added with its scale.
+//   F32 and F16 weights, everything with MOIRA_COMPUTE_F32, and everything on AVX2: float32 multiply-add, activations
+//   exact.
+//   BF16 and F8_E4M3 weights with MOIRA_COMPUTE_AUTO on AVX-512: pairs by BF16 dot product, activations rounded to
+//   BF16; every E4M3 number is one of BF16's. The instruction takes subnormals for 0. F8_E4M3 with f32 scales: one
+//   partial sum per block of K, then one multiply-add with its scale.
 // Norms, softmax and activations are float32 everywhere; exponentials are within 2 ulp (simd.hpp).
 // Ops that are missing here run as in the reference: embedding, rope, kv_append and router_topk.
 #pragma once

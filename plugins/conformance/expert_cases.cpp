@@ -154,6 +154,11 @@ void add_expert_cases(std::vector<op_case>& cases) {
         add_experts(cases, {64, 64, 5, MOIRA_FFN_SILU_GATED, false, ragged}, type);
         add_experts(cases, {33, 71, 5, MOIRA_FFN_CLAMPED_SWIGLU, true, ragged}, type);
         add_experts(cases, {160, 130, 3, MOIRA_FFN_SILU_GATED, false, {{2, 9}, {1, 8}}}, type); // for a team
+        if (type.scale_mode ==
+            MOIRA_SCALE_BLOCK) // gate and up end within a block where down begins one, and the reverse
+            for (const std::uint32_t hidden : {129u, 256u})
+                for (const std::uint32_t inner : {127u, 130u, 257u})
+                    add_experts(cases, {hidden, inner, 5, MOIRA_FFN_SILU_GATED, false, ragged}, type);
         add_experts(cases, {48, 32, 6, MOIRA_FFN_CLAMPED_SWIGLU, false, {{5, 0}, {4, 0}, {3, 1}}}, type);
     }
 }

@@ -84,6 +84,11 @@ void add_gemm_cases(std::vector<op_case>& cases) {
     }
     add_gemm(cases, {67, 128, 256, MOIRA_COMPUTE_AUTO, false, false}, plain(MOIRA_TYPE_BF16)); // several blocks of rows
     add_gemm(cases, {35, 96, 384, MOIRA_COMPUTE_AUTO, false, false}, block_f8());
+    // Every way in which n and k can end beside or on the border of a block of scales.
+    for (const std::uint32_t n : {127u, 128u, 129u, 257u})
+        for (const std::uint32_t k : {127u, 128u, 129u, 257u})
+            add_gemm(cases, {3, n, k, MOIRA_COMPUTE_AUTO, false, false}, block_f8());
+    add_gemm(cases, {1, 300, 513, MOIRA_COMPUTE_F32, true, true}, block_f8());
 }
 
 } // namespace moira

@@ -156,6 +156,11 @@ void check_packing(const op_provider& tested, check_log& log) {
         cases.push_back(expert_case(1, 1, type));
         cases.push_back(expert_case(71, 33, type));
         cases.push_back(expert_case(64, 128, type));
+        if (type.scale_mode == MOIRA_SCALE_BLOCK) {
+            cases.push_back(gemm_case(127, 257, type));
+            cases.push_back(gemm_case(257, 127, type));
+            cases.push_back(expert_case(130, 129, type));
+        }
         if (type.scale_mode == MOIRA_SCALE_NONE)
             cases.push_back(mla_case(3, 17, 19, 37, type));
     }

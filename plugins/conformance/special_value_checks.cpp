@@ -114,6 +114,60 @@ void check_gemm(const op_provider& tested, std::uint32_t type, check_log& log) {
              "NaN and infinity must stay in their rows", log);
 }
 
+/// Ones, but for one block of zeros by its scale and one weight that is NaN: k is three blocks, the last a partial one.
+void check_f8_gemm(const op_provider& tested, check_log& log) {
+    device_session session(tested);
+    constexpr std::uint32_t n = 130;
+    constexpr std::uint32_t k = 300;
+    auto desc = make_desc<moira_gemm_desc>(MOIRA_OP_GEMM, 3);
+    desc.n = n;
+    desc.k = k;
+    desc.compute = MOIRA_COMPUTE_AUTO;
+    desc.quantization = block_f8();
+    constexpr std::uint8_t one = 0x38;
+    constexpr std::uint8_t nan_code = 0xff;
+    std::vector<std::uint8_t> weight(std::size_t{n} * k, one);
+    weight[std::size_t{5} * k + 290] = nan_code;
+    // Rows of n above 128 have no scale but 0 in the first block of k, and 0.5 in the last.
+    const std::vector<float> scales = {1.0f, 0.25f, 2.0f, 0.0f, 1.0f, 0.5f};
+    moira_pack_desc pack{};
+    pack.struct_size = sizeof pack;
+    pack.kind = MOIRA_PACK_GEMM;
+    pack.n = n;
+    pack.k = k;
+    pack.compute = desc.compute;
+    pack.quantization = desc.quantization;
+    const moira_pack_source source{weight.data(), scales.data(), nullptr};
+    std::vector<float> x(std::size_t{3} * k, 1.0f);
+    x[k + 290] = 0.0f; // zero times NaN is NaN
+    x[2 * k + 3] = infinity;
+    moira_gemm_args args{};
+    args.rows = 3;
+    args.x = session.upload(x);
+    args.x_stride = k;
+    args.weight = session.pack(pack, {&source, 1}).address;
+    args.out = session.reserve(std::size_t{3} * n);
+    args.out_stride = n;
+    session.run(desc.header, args, &args.workspace);
+    const auto out = session.download(args.out, std::size_t{3} * n);
+    bool nan_shows = true;
+    bool scaled = true;
+    for (std::uint32_t row = 0; row < 3; ++row)
+        for (std::uint32_t column = 0; column < n; ++column) {
+            const float value = out[row * n + column];
+            if (column == 5)
+                nan_shows &= std::isnan(value);
+            else if (row == 2) // infinity, or infinity times a scale of 0
+                scaled &= column < 128 ? value == infinity : std::isnan(value);
+            else if (column < 128)
+                scaled &= value == 128.0f + 0.25f * 128 + 2.0f * (44 - static_cast<float>(row));
+            else
+                scaled &= value == 128.0f + 0.5f * (44 - static_cast<float>(row));
+        }
+    conclude(session, nan_shows, "gemm f8_e4m3", "an E4M3 NaN must reach its column in every row, and no other", log);
+    conclude(session, scaled, "gemm f8_e4m3", "every block must be multiplied by its own scale, 0 included", log);
+}
+
 void check_combine(const op_provider& tested, check_log& log) {
     device_session session(tested);
     constexpr std::uint32_t width = 20;
@@ -144,6 +198,7 @@ void check_special_values(const op_provider& tested, check_log& log) {
     check_rmsnorm(tested, log);
     check_gemm(tested, MOIRA_TYPE_F32, log);
     check_gemm(tested, MOIRA_TYPE_BF16, log);
+    check_f8_gemm(tested, log);
     check_combine(tested, log);
 }
 

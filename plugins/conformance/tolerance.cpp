@@ -29,7 +29,9 @@ constexpr tolerance table[] = {
      "k products in another order: sqrt(k) u of the result's size, 4.5 deviations"},
     {MOIRA_OP_GEMM, true, 4.5 * h,
      "rounding x to BF16 changes each product by at most h relative, h / sqrt(3) on average, independently: the sum by "
-     "h / sqrt(3) of its size. 4.5 deviations of a uniform error, and a margin of sqrt(3) for short k"},
+     "h / sqrt(3) of its size. 4.5 deviations of a uniform error, and a margin of sqrt(3) for short k. BF16 and E4M3 "
+     "weights are exact in BF16; the BF16 dot instruction takes subnormals for 0, which changes a sum by less than "
+     "2^-126 times its other factors"},
     {MOIRA_OP_EXPERT_FFN, false, 4 * 4.5 * root_k* u,
      "gemm's bound three times (gate, up, down), and SiLU's slope of at most 1.1"},
     {MOIRA_OP_EXPERT_FFN, true, 3 * 4.5 * h,

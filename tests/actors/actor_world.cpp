@@ -1,5 +1,7 @@
 #include "tests/actors/actor_world.hpp"
 
+#include "actors/speculative_verifier.hpp"
+
 #include <doctest/doctest.h>
 
 namespace moira {
@@ -39,6 +41,7 @@ execution_stream_actor spawn_held_stream(caf::actor_system& system, const std::s
                 ++steps->handed_out;
             },
             [](observe_atom, const route_predictor_actor&) {},
+            [](verifier_atom, const speculative_verifier_actor&) {},
         };
     });
 }
@@ -70,6 +73,12 @@ actor_world::actor_world(const options& wanted) : system_(config_) {
     options_of_batcher.token_bytes = [](token_id) { return std::string_view("x"); };
     options_of_batcher.step_timeout = wanted.step_timeout;
     options_of_batcher.identity = std::make_shared<runtime_identity>();
+    if (wanted.drafts) {
+        verifier = spawn_speculative_verifier(system_, {});
+        batch.speculation.source = draft_source::ngram;
+        options_of_batcher.verifier = verifier;
+        options_of_batcher.verdict_wait_max = wanted.verdict_wait_max;
+    }
     batcher = spawn_batcher(system_, options_of_batcher, stream_);
     intake_options options_of_intake;
     options_of_intake.rules = ids_only_rules();
@@ -82,6 +91,8 @@ actor_world::actor_world(const options& wanted) : system_(config_) {
 actor_world::~actor_world() {
     end_now(intake, caf::exit_reason::kill);
     end_now(batcher, caf::exit_reason::kill);
+    if (verifier)
+        end_now(verifier, caf::exit_reason::kill);
     end_now(stream_, caf::exit_reason::kill);
     if (sink)
         end_now(sink, caf::exit_reason::kill);
@@ -92,15 +103,37 @@ caf::scheduler::test_coordinator& actor_world::scheduler() {
     return dynamic_cast<caf::scheduler::test_coordinator&>(system_.scheduler());
 }
 
-void actor_world::answer_step() {
-    REQUIRE_FALSE(steps->plans.empty());
-    const auto plan = steps->plans.front();
-    steps->plans.pop_front();
+step_result_ptr actor_world::outcome_of(const step_plan& plan) const {
     auto outcome = std::make_shared<step_result>();
-    outcome->number = plan->number;
-    for (const auto& wanted : plan->samples)
+    outcome->number = plan.number;
+    for (const auto& wanted : plan.samples)
         outcome->samples.push_back({wanted.request, 7, wanted.hash});
-    caf::anon_send(batcher, advance_atom{}, step_result_ptr(std::move(outcome)));
+    return outcome;
+}
+
+void actor_world::answer_batcher() {
+    REQUIRE_FALSE(steps->plans.empty());
+    answered_ = steps->plans.front();
+    steps->plans.pop_front();
+    caf::anon_send(batcher, advance_atom{}, outcome_of(*answered_));
+    settle();
+}
+
+void actor_world::let_verifier_judge() {
+    REQUIRE(answered_);
+    caf::anon_send(verifier, judge_atom{}, answered_, outcome_of(*answered_));
+    settle();
+}
+
+void actor_world::answer_step() {
+    answer_batcher();
+    if (verifier && answered_->to_verify)
+        let_verifier_judge();
+}
+
+void actor_world::restart_verifier() {
+    verifier = spawn_speculative_verifier(system_, {});
+    caf::anon_send(batcher, verifier_atom{}, verifier);
     settle();
 }
 

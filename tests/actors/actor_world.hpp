@@ -41,6 +41,8 @@ public:
         std::size_t open_max = 8;
         std::int32_t sequences_max = 4, queue_max = 4;
         std::chrono::seconds step_timeout{300};
+        bool drafts = false;  ///< by repetition, judged by a verifier that the test ends or silences
+        std::chrono::milliseconds verdict_wait_max{0};
     };
 
     actor_world() : actor_world(options()) {}
@@ -55,6 +57,11 @@ public:
     /// Answers the step in flight with token 7 for every sample, or with a failure, and settles.
     void answer_step();
     void fail_step(errc code);
+
+    /// Answers the step in flight to the batcher alone, or lets the verifier judge the plan answered last.
+    void answer_batcher();
+    void let_verifier_judge();
+    void restart_verifier();
 
     /// Ends the stream with the step in flight, if any, and gives the batcher a new one.
     void lose_stream();
@@ -88,11 +95,15 @@ public:
     sink_actor sink;
     intake_actor intake;
     batcher_actor batcher;
+    speculative_verifier_actor verifier;
 
 private:
+    step_result_ptr outcome_of(const step_plan& plan) const;
+
     world_config config_;
     caf::actor_system system_;
     execution_stream_actor stream_;
+    step_plan_ptr answered_;
 };
 
 } // namespace moira

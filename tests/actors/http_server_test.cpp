@@ -223,6 +223,17 @@ TEST_CASE("draining lets running streams end, then closes") {
     std::promise<void> drained;
     s.server->drain([&] { drained.set_value(); });
     CHECK(idle.closed_by_peer());
+    tcp_client balancer(s.address());
+    REQUIRE(balancer.send(get("/health")));
+    const auto health = reply(balancer);
+    REQUIRE(health);
+    CHECK(health->status == 503);
+    CHECK(health->code() == "draining");
+    tcp_client scraper(s.address());
+    REQUIRE(scraper.send(get("/metrics")));
+    const auto metrics = reply(scraper);
+    REQUIRE(metrics);
+    CHECK(metrics->status == 200);
     s.runtime.step();
     s.runtime.step();
     const auto done = reply(busy);

@@ -209,6 +209,33 @@ TEST_CASE("while draining what runs ends, new requests are refused and the conne
     CHECK(stopped.reply()->code() == "draining");
 }
 
+TEST_CASE("while loading everything that needs the model is refused, and the same connection is served afterwards") {
+    conversation c;
+    c.site.loading = true;
+    for (const auto& request : {get("/health"), get("/metrics"), get("/v1/models"), get("/v1/models/tiny"),
+                                post(complete, hello), post(chat, hello), post("/tokenize", hello)}) {
+        const auto refused = c.ask(request);
+        CHECK(refused.status == 503);
+        CHECK(refused.code() == "loading");
+        CHECK(!refused.field("retry-after").empty());
+        CHECK(refused.field("connection") == "keep-alive");
+    }
+    CHECK(c.ask(get("/nothing")).status == 404);
+    CHECK(c.actions.empty());
+    c.site.loading = false;
+    CHECK(c.ask(get("/health")).status == 200);
+    c.say(post(complete, hello));
+    CHECK(c.submitted() != nullptr);
+}
+
+TEST_CASE("while loading a key is still asked for") {
+    conversation c({}, {"secret"});
+    c.site.loading = true;
+    CHECK(c.ask(get("/health")).status == 503);
+    CHECK(c.ask(get("/v1/models")).status == 401);
+    CHECK(c.ask(get("/v1/models", "Authorization: Bearer secret\r\n")).status == 503);
+}
+
 TEST_CASE("too many bytes behind a running request end the connection with its answer") {
     http_limits limits;
     limits.pipelined_bytes_max = 1'000;

@@ -11,7 +11,7 @@ namespace {
 /// A session with what it gave back, decoded.
 struct conversation {
     explicit conversation(const line_limits& limits = {}, std::vector<std::string> with_keys = {})
-        : keys(std::move(with_keys)), session(limits, keys, identity, tags) {}
+        : site{std::move(with_keys), {}}, session(limits, site, tags) {}
 
     void say(std::string_view bytes) {
         session.receive(bytes);
@@ -57,8 +57,7 @@ struct conversation {
         return found;
     }
 
-    std::vector<std::string> keys;
-    runtime_identity identity;
+    session_site site;
     tag_counter tags;
     line_session session;
     std::vector<json> lines;
@@ -333,6 +332,23 @@ TEST_CASE("while draining new requests are refused and old ones go on") {
     CHECK(c.last()["text"] == "t");
     c.say("{\"ping\":1}\n{\"cancel\":\"a\"}\n");
     CHECK(c.count<cancel_action>() == 1);
+}
+
+TEST_CASE("while loading requests are refused, and the same connection is served afterwards") {
+    line_limits limits;
+    limits.faults_allowed = true;
+    conversation c(limits, {"k"});
+    c.site.loading = true;
+    c.say("{\"auth\":\"k\"}\n{\"ping\":1}\n");
+    CHECK(c.last()["pong"] == 1);
+    for (const auto* const line : {R"({"id":"a","prompt":"x"})", R"({"stats":true})", R"({"fault":{"kill":"batcher"}})"}) {
+        c.say(std::string(line) + "\n");
+        CHECK(c.code() == "loading");
+    }
+    CHECK(c.actions.empty());
+    c.site.loading = false;
+    c.say("{\"id\":\"a\",\"prompt\":\"x\"}\n");
+    CHECK(c.count<submit_action>() == 1);
 }
 
 TEST_CASE("lines wait while their answers have not been taken") {

@@ -41,7 +41,7 @@ TEST_CASE(
         outcome.number = plan.number;
         return outcome;
     };
-    auto stream = spawn_execution_stream(world.system(), run, false, {predictor, board});
+    auto stream = spawn_execution_stream(world.system(), run, false, {{predictor, board}, {}});
     CHECK(board->probability(0, 0) == 0.5F);
     for (int step = 0; step < 5; ++step)
         caf::anon_send(stream, run_step_atom{}, std::make_shared<const step_plan>(), batcher);

@@ -307,6 +307,10 @@ TEST_CASE("draining lets running requests end, refuses new ones and then closes"
     std::promise<void> drained;
     s.server->drain([&] { drained.set_value(); });
     CHECK(idle.closed_by_peer());
+    tcp_client newcomer(s.address());
+    REQUIRE(newcomer.send(request("c", 1)));
+    CHECK(code_of(newcomer.line()) == "draining");
+    CHECK(newcomer.closed_by_peer());
     REQUIRE(busy.send(request("b", 1)));
     CHECK(code_of(busy.last_line_of("b")) == "draining");
     s.runtime.step();

@@ -1,4 +1,5 @@
 #include "core/batch/batcher.hpp"
+#include "core/batch/step_drafts.hpp"
 
 #include "tests/batch/fake_stream.hpp"
 #include "tests/batch/reference_generation.hpp"
@@ -20,7 +21,9 @@ class simulation {
 public:
     explicit simulation(std::uint32_t seed)
         : random_(seed), options_(random_options()), batch_(options_, fake_bytes),
-          stream_(options_.kv.pages, options_.kv.page_tokens, fake_vocabulary), troubled_(chance(2)) {}
+          stream_(options_.kv.pages, options_.kv.page_tokens, fake_vocabulary), troubled_(chance(2)) {
+        stream_.mixed_sources = options_.speculation.automatic;
+    }
 
     void run() {
         constexpr int ticks_max = 20'000;
@@ -34,6 +37,7 @@ public:
             if (!plan)
                 continue;
             check_bounds(*plan);
+            tell_verifier();
             disturbed_ = false;
             disturb();
             maybe_admit();
@@ -41,7 +45,7 @@ public:
             if (troubled_ && chance(25))
                 break_step(*plan);
             else
-                take(batch_.advance(run_step(*plan), now_));
+                end_step(*plan, run_step(*plan));
         }
         check_end();
     }
@@ -77,6 +81,7 @@ private:
         options.speculation.source = std::vector{draft_source::none, draft_source::ngram, draft_source::model,
                                                  draft_source::model}[random_() % 4];
         options.speculation.draft_max = between(0, 6);
+        options.speculation.automatic = options.speculation.source != draft_source::none && chance(3);
         return options;
     }
 
@@ -137,6 +142,33 @@ private:
             disturbed_ = true;
             batch_.preempt(between(1, 3));
         }
+    }
+
+    void tell_verifier() {
+        auto orders = batch_.take_follow_orders();
+        for (auto& order : orders)
+            if (!troubled_ || !chance(30))
+                verifier_.follow(std::move(order));
+    }
+
+    /// The verdict comes with the result, later, or not at all, and now and then the verifier has forgotten everything.
+    void end_step(const step_plan& plan, const step_result& outcome) {
+        REQUIRE((plan.to_verify || !batch_.drafts_in_flight()));
+        const auto verdict = verifier_.judge(plan.number, drafts_of(plan, outcome));
+        if (late_ && chance(2))
+            batch_.take_proposals(*std::exchange(late_, std::nullopt));
+        if (troubled_ && chance(4)) {
+            take(batch_.advance(outcome, now_));
+            if (chance(2))
+                late_ = verdict;
+        } else {
+            take(batch_.advance(outcome, now_, &verdict));
+        }
+        if (troubled_ && chance(20)) {
+            verifier_.forget_all();
+            batch_.follow_again();
+        }
+        REQUIRE(verifier_.followed() <= 16);
     }
 
     /// With costs that make no sense, which must matter to nothing but speed.
@@ -245,6 +277,8 @@ private:
     batch_options options_;
     batcher batch_;
     fake_stream stream_;
+    draft_verifier verifier_{{}};
+    std::optional<step_verdict> late_;
     bool troubled_;
     bool disturbed_ = false; ///< somebody left the step in flight
     int arrivals_left_ = 14;

@@ -24,6 +24,8 @@ public:
     /// A step that fails after it has scribbled over the slots it was to write.
     step_result break_down(const step_plan& plan);
 
+    bool mixed_sources = false; ///< not every sequence need draft with the model where one does
+
 private:
     struct slot {
         token_id token = -1;

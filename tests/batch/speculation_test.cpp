@@ -1,5 +1,6 @@
 // What drafts may and may not do to the requests of a batch; the simulation checks the same in all circumstances.
 #include "core/batch/batcher.hpp"
+#include "core/batch/step_drafts.hpp"
 
 #include "tests/batch/fake_stream.hpp"
 #include "tests/batch/reference_generation.hpp"
@@ -193,8 +194,16 @@ TEST_CASE("a text that repeats itself is drafted from its own past") {
     std::shared_ptr<const step_plan> plan;
     while ((plan = batch.next_plan(start))->samples.empty())
         batch.advance(stream.run(*plan), start);
+    draft_verifier verifier({});
+    const auto orders = batch.take_follow_orders();
+    REQUIRE(orders.size() == 1);
+    CHECK(orders.front().text == request.prompt);
+    verifier.follow(orders.front());
+    CHECK(batch.take_follow_orders().empty());
     const auto first = stream.run(*plan);
-    batch.advance(first, start);
+    const auto verdict = verifier.judge(plan->number, drafts_of(*plan, first));
+    CHECK_FALSE(batch.drafts_in_flight());
+    batch.advance(first, start, &verdict);
     const token_id sampled = first.samples.front().token;
     plan = batch.next_plan(start);
     REQUIRE(plan->rows() == 5);
@@ -206,4 +215,48 @@ TEST_CASE("a text that repeats itself is drafted from its own past") {
     }
     CHECK(plan->samples.size() == 5);
     CHECK(plan->draft_requests.empty());
+    CHECK(plan->to_verify);
+    CHECK(batch.drafts_in_flight());
+
+    // A text that ends is forgotten; a verifier that forgot is told again.
+    batch.follow_again();
+    batch.advance(stream.run(*plan), start);
+    if (batch.next_plan(start)) {
+        const auto again = batch.take_follow_orders();
+        REQUIRE(again.size() == 1);
+        CHECK(again.front().text.size() > request.prompt.size());
+        batch.cancel({1}, finish_reason::cancelled, std::nullopt, start);
+        REQUIRE(batch.take_follow_orders().size() == 1);
+    }
+}
+
+TEST_CASE("without speculation nobody is followed and no step is shown to the verifier") {
+    const auto options = options_with(draft_source::none);
+    batcher batch(options, fake_bytes);
+    fake_stream stream(options.kv.pages, options.kv.page_tokens, fake_vocabulary);
+    REQUIRE(batch.admit(request_of(1, 6), start));
+    while (const auto plan = batch.next_plan(start)) {
+        CHECK_FALSE(plan->to_verify);
+        CHECK(batch.take_follow_orders().empty());
+        batch.advance(stream.run(*plan), start);
+    }
+}
+
+TEST_CASE("a verdict that is about another draft is not believed") {
+    const auto options = options_with(draft_source::model);
+    batcher batch(options, fake_bytes);
+    fake_stream stream(options.kv.pages, options.kv.page_tokens, fake_vocabulary);
+    const auto request = request_of(1, 12);
+    const auto truth = generate_alone(request, options.context_max).token_ids;
+    REQUIRE(batch.admit(request, start));
+    std::vector<token_id> emitted;
+    while (const auto plan = batch.next_plan(start)) {
+        auto outcome = stream.run(*plan);
+        outcome.offered.push_back({request.id, {0, 1, 2}});
+        step_verdict wrong{plan->number, {{request.id, 99, false, {}}}};
+        for (const auto& each : batch.advance(outcome, start, &wrong))
+            for (const auto& token : each.tokens)
+                emitted.push_back(token.token);
+    }
+    CHECK(emitted == truth);
 }

@@ -11,7 +11,9 @@ A block of commands has a comment in the line before it:
     <!-- test: run, exit 2 -->   must end with 2
     <!-- test: serve -->         a server; it runs beside the blocks after it and must end with 0 on SIGTERM
     <!-- test: client -->        talks to that server
+    <!-- test: openai -->        is run by tests/end_to_end/openai_client_test.py, which has that package
     <!-- test: skip, WHY -->     is only shown
+    <!-- test: same as FILE -->  the block is the text of a file that another test builds and runs
     <!-- test: prints -->        the text block is what the block of commands before it printed: a number stands for any
                                  number, cpu_NAME for any CPU plugin, `...` for any text
 """
@@ -32,7 +34,7 @@ PROGRAM_SHOWN = "build/release/bin/moira"
 ADDRESS_SHOWN = re.compile(r"127\.0\.0\.1[ :](?:7420|8080)")
 HTTP_SHOWN = "--http 127.0.0.1:8080"
 COMMAND_SECONDS_MAX = 300
-MARK = re.compile(r"^<!-- test: (run|serve|client|skip|prints)(?:, (.+))? -->$")
+MARK = re.compile(r"^<!-- test: (run|serve|client|openai|skip|prints|same as)(?:,? (.+))? -->$")
 
 # Enough of nc for a client block where nc is not installed: sends standard input, prints what comes back until the peer
 # has been still for a second.
@@ -177,10 +179,15 @@ class Runner:
                 printed = None
             elif block.language == "sh" and block.mark is None:
                 self.wrong(block, "a block of commands without a line such as <!-- test: run --> before it")
+            elif block.mark == "same as":
+                if block.text != read(os.path.join(self.source, block.detail)):
+                    self.wrong(block, f"differs from {block.detail}")
             elif block.mark == "serve":
                 printed = self.serve(block)
             elif block.mark in ("run", "client"):
                 printed = self.run(block)
+            elif block.mark == "openai":
+                printed = None
         self.stop()
 
 
@@ -236,6 +243,14 @@ def self_test():
     runner.document("good.md", "<!-- test: run, exit 3 -->\n```sh\necho 5 of x; exit 3\n```\n\nIt prints:\n\n"
                                "<!-- test: prints -->\n```text\n8 of ...\n```\n<!-- test: skip, slow -->\n```sh\nno\n```\n")
     expect(f"no false alarm: {runner.problems}", not runner.problems and runner.ran == 1)
+    with tempfile.TemporaryDirectory() as source:
+        with open(os.path.join(source, "a.cpp"), "w", encoding="utf-8") as file:
+            file.write("int a;\n")
+        runner = Runner(source, "/bin/true")
+        runner.document("same.md", "<!-- test: same as a.cpp -->\n```cpp\nint a;\n```\n")
+        expect(f"an equal file is no false alarm: {runner.problems}", not runner.problems)
+        runner.document("same.md", "<!-- test: same as a.cpp -->\n```cpp\nint b;\n```\n")
+        expect("a block that differs from its file is found", len(runner.problems) == 1)
     table_self_test(expect)
     print("\n".join(failures) if failures else "every planted mistake was found, no false alarm")
     return 1 if failures else 0

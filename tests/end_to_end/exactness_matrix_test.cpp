@@ -20,6 +20,7 @@ struct variation {
     double share = 1.0;
     std::uint64_t slots = 0;
     bool http = false; // in place of tcp or direct
+    bool embedded = false; // in place of all of them
     std::int32_t chunk_tokens = 512;
     std::int32_t threads = 1;
     arrival order = arrival::alone;
@@ -36,7 +37,7 @@ struct variation {
         return (slots > 0 ? std::to_string(slots) + " slots" : std::to_string(static_cast<int>(share * 100)) + " %") +
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
-               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (tcp ? ", tcp" : ", direct") +
+               (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (embedded ? ", embedded" : tcp ? ", tcp" : ", direct") +
                ", speculation " + speculation + ", prefetch " + prefetch + (kill.empty() ? "" : ", kills " + kill);
     }
 };
@@ -73,9 +74,16 @@ std::vector<generation_input> requests() {
     return all;
 }
 
-std::unique_ptr<local_runtime> start(const variation& how, const std::string& plugin, std::uint64_t slot_bytes) {
+/// What a hash can be compared within.
+struct numerics {
+    std::string plugin;
+    std::string precision = "keep"; // of experts: a hash group of its own
+};
+
+std::unique_ptr<local_runtime> start(const variation& how, const numerics& group, std::uint64_t slot_bytes) {
     settings all;
-    all.compute.plugin = plugin;
+    all.compute.plugin = group.plugin;
+    all.experts.precision = group.precision;
     all.compute.threads = how.threads;
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
@@ -98,9 +106,11 @@ std::uint64_t slot_bytes_of(const local_runtime& runtime) {
 /// Runs all requests under a variation, disturbing them at fixed numbers of tokens.
 class matrix_run {
 public:
-    matrix_run(const variation& how, const std::string& plugin, std::uint64_t slot_bytes)
-        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, plugin, slot_bytes)) {
-        if (how.http) {
+    matrix_run(const variation& how, const numerics& group, std::uint64_t slot_bytes)
+        : how_(how), requests_(requests()), outcomes_(requests_.size()), runtime_(start(how, group, slot_bytes)) {
+        if (how.embedded) {
+            transport_ = std::make_unique<embedded_transport>(*runtime_);
+        } else if (how.http) {
             const auto bound = runtime_->listen_http("127.0.0.1:0");
             REQUIRE_MESSAGE(bound, bound.error().message);
             transport_ = std::make_unique<http_transport>(*bound);
@@ -175,8 +185,8 @@ private:
 /// The undisturbed answers of one plugin, and comparisons with them.
 class matrix {
 public:
-    explicit matrix(std::string plugin) : plugin_(std::move(plugin)) {
-        matrix_run run(variation{}, plugin_, 0);
+    explicit matrix(numerics group) : group_(std::move(group)) {
+        matrix_run run(variation{}, group_, 0);
         expected_ = run.outcomes();
         slot_bytes_ = slot_bytes_of(run.runtime());
         numerics_ = run.runtime().identity().numerics_id;
@@ -187,14 +197,14 @@ public:
     }
 
     void check(const variation& how) {
-        INFO(plugin_, how.http ? " over HTTP: " : ": ", how.name());
-        matrix_run run(how, plugin_, slot_bytes_);
+        INFO(group_.plugin, ", experts ", group_.precision, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
+        matrix_run run(how, group_, slot_bytes_);
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
         for (std::size_t request = 0; request < found.size(); ++request) {
             CAPTURE(request);
             CHECK(found[request].logits_hash == expected_[request].logits_hash);
-            if (!how.http)
+            if (!how.http || how.embedded)
                 CHECK(found[request].token_ids == expected_[request].token_ids);
             cached_tokens += found[request].cached_tokens;
         }
@@ -204,6 +214,9 @@ public:
     }
 
     std::size_t checked() const noexcept { return checked_; }
+    const std::vector<matrix_outcome>& expected() const noexcept { return expected_; }
+    const std::string& numerics_id() const noexcept { return numerics_; }
+    std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
 
     /// One runtime may draft or prefetch nothing where that does not pay or fit; all together must have.
     void check_speculated() {
@@ -262,7 +275,8 @@ private:
         CHECK(control.recall_at(static_cast<std::size_t>(experts.prediction->top_k)) == 1.0);
     }
 
-    std::string plugin_, numerics_;
+    numerics group_;
+    std::string numerics_;
     std::vector<matrix_outcome> expected_;
     std::uint64_t slot_bytes_ = 0;
     std::map<std::string, std::uint64_t> drafted_, accepted_;
@@ -284,6 +298,7 @@ std::vector<variation> single_factors() {
         add([&](variation& how) { how.slots = slots; });
     add([](variation& how) { how.chunk_tokens = 16; });
     add([](variation& how) { how.http = true; });
+    add([](variation& how) { how.embedded = true; });
     add([](variation& how) { how.threads = 2; });
     add([](variation& how) { how.order = arrival::batch; });
     add([](variation& how) { how.order = arrival::mid_flight; });
@@ -291,7 +306,7 @@ std::vector<variation> single_factors() {
     add([](variation& how) { how.preempt = true; });
     add([](variation& how) { how.resize = true; });
     add([](variation& how) { how.tcp = true; });
-    for (const char* const mode : {"ngram", "mtp"})
+    for (const char* const mode : {"ngram", "mtp", "auto"})
         add([&](variation& how) { how.speculation = mode; });
     for (const char* const prefetch : {"auto", "always"})
         for (const double share : {1.0, 0.5, 0.25})
@@ -323,13 +338,14 @@ variation combination(std::mt19937& random) {
     how.slots = one_of(std::vector<std::uint64_t>{0, 0, 0, slots_floor, slots_floor / 2, slots_min});
     how.chunk_tokens = one_of(std::vector{16, 512});
     how.http = one_of(std::vector{1, 0, 0}) == 1;
+    how.embedded = one_of(std::vector{1, 0, 0}) == 1;
     how.threads = one_of(std::vector{1, 2});
     how.order = one_of(std::vector{arrival::alone, arrival::batch, arrival::mid_flight});
     how.prefix_reuse = coin();
     how.preempt = coin();
     how.resize = coin();
     how.tcp = coin();
-    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp"});
+    how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp", "auto"});
     how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
     how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
     if (how.kill == "route_predictor" && how.prefetch == "off")
@@ -373,7 +389,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
             continue;
         }
         const stopwatch watch;
-        matrix all(plugin);
+        matrix all({plugin});
         for (const auto& how : single_factors())
             all.check(how);
         all.check_speculated();
@@ -383,7 +399,7 @@ TEST_CASE("every factor alone leaves the logits hash as it is, on every vector p
 
 TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on the plugin that is chosen by itself") {
     const stopwatch watch;
-    matrix all("");
+    matrix all({""});
     std::mt19937 random(20'240'611);
     const auto wanted = combinations_wanted();
     while (all.checked() < wanted)
@@ -391,4 +407,19 @@ TEST_CASE("a seeded sample of combinations leaves the logits hash as it is, on t
     if (wanted >= 20) // fewer need not have met every mode
         all.check_speculated();
     watch.report("combinations", all.checked());
+}
+
+TEST_CASE("experts rounded to FP8 have hashes of their own, which are as steady") {
+    const stopwatch watch;
+    const matrix exact({""});
+    matrix rounded({"", "fp8"});
+    CHECK(rounded.numerics_id() != exact.numerics_id());
+    CHECK(rounded.slot_bytes() < exact.slot_bytes());
+    for (std::size_t request = 0; request < rounded.expected().size(); ++request)
+        CHECK(rounded.expected()[request].logits_hash != exact.expected()[request].logits_hash);
+    std::mt19937 random(20'240'612);
+    const auto wanted = combinations_wanted() / 2;
+    while (rounded.checked() < wanted)
+        rounded.check(combination(random));
+    watch.report("experts in FP8", rounded.checked());
 }

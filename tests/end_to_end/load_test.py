@@ -151,7 +151,8 @@ def run_clients(server, references, tally, count=CLIENTS, stopping=None, mischie
 
 class Load(unittest.TestCase):
     def setUp(self):
-        self.server = ServerProcess("server.max_queue=1024")
+        # On a loaded machine what runs may take longer than the default time for draining, and would be cancelled.
+        self.server = ServerProcess("server.max_queue=1024", "server.drain_timeout_s=100")
         self.addCleanup(self.server.kill)
         with self.server.client() as client:
             self.references = [(shape, client.ask(**shape)) for shape in shapes()]

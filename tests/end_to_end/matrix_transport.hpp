@@ -65,6 +65,20 @@ private:
     std::shared_ptr<matrix_mailbox> mailbox_ = std::make_shared<matrix_mailbox>();
 };
 
+/// The handle that host programs use, in the runtime's own actor system.
+class embedded_transport final : public matrix_transport {
+public:
+    explicit embedded_transport(local_runtime& runtime);
+    ~embedded_transport() override;
+    void submit(std::size_t request, const generation_input& input) override;
+    matrix_event next() override;
+
+private:
+    struct actors;
+    std::unique_ptr<actors> actors_;
+    std::shared_ptr<matrix_mailbox> mailbox_ = std::make_shared<matrix_mailbox>();
+};
+
 /// A TCP client of the line protocol, over loopback.
 class tcp_transport final : public matrix_transport {
 public:

@@ -39,7 +39,13 @@ def find_client():
 
 openai = find_client()
 
-from server_process import ANSWER_S, ServerProcess  # noqa: E402  (after the interpreter was chosen)
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+sys.path.append(os.path.join(ROOT, "tests", "docs"))
+
+import run_commands  # noqa: E402  (after the interpreter was chosen)
+from server_process import ANSWER_S, ServerProcess  # noqa: E402
+
+README_ADDRESS = "127.0.0.1:8080"
 
 PROMPT = "Once upon a time"
 GOOD = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "seed": 1}
@@ -81,6 +87,20 @@ class WhatTheClientGets(unittest.TestCase):
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         self.assertEqual(text, whole.choices[0].message.content)
         self.assertEqual(chunks[-1].usage.total_tokens, whole.usage.total_tokens)
+
+    def test_the_program_in_the_readme_prints_what_is_shown_there(self):
+        """The very text of the README, with this server's address."""
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            blocks = run_commands.blocks_of("README.md", file.read())
+        shown = [(block, blocks[i + 1]) for i, block in enumerate(blocks) if block.mark == "openai"]
+        self.assertTrue(shown)
+        for block, prints in shown:
+            self.assertEqual((block.language, prints.mark), ("python", "prints"))
+            self.assertIn(README_ADDRESS, block.text)
+            program = block.text.replace(README_ADDRESS, "{}:{}".format(*self.server.http_address))
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=ANSWER_S)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(run_commands.printed_as_shown(prints.text, done.stdout), done.stdout)
 
     def test_stop_and_extra_fields(self):
         text = self.client.completions.create(model=self.model, **GOOD).choices[0].text

@@ -1,10 +1,11 @@
 """Kills parts of the runtime under the load of 32 clients: speed may suffer, requests only where the design says so."""
 
+import subprocess
 import threading
 import time
 import unittest
 
-from server_process import ServerProcess
+from server_process import ANSWER_S, ServerProcess, executable
 
 CLIENTS = 32
 REQUESTS = 6
@@ -70,9 +71,9 @@ class Load:
 
 
 class Kills(unittest.TestCase):
-    def kill_under_load(self, part, times=3):
+    def kill_under_load(self, part, *settings, times=3):
         """The load's counts after `part` was killed `times` times, and the statistics."""
-        with ServerProcess("server.fault_injection=true") as server:
+        with ServerProcess("server.fault_injection=true", *settings) as server:
             with server.client() as client:
                 expected = client.ask(prompt=PROMPT, max_tokens=TOKENS, ignore_eos=True)["text"]
             with Load(server, expected) as load, server.client() as operator:
@@ -102,6 +103,24 @@ class Kills(unittest.TestCase):
         load, found = self.kill_under_load("expert_cache")
         self.assertEqual(load.restarted, 0)
         self.assertGreaterEqual(found["restarts"].get("expert_cache", 0), 1)
+
+    def test_losing_the_verifier_costs_no_request_and_no_token(self):
+        with ServerProcess() as server, server.client() as client:
+            expected = client.ask(prompt=PROMPT, max_tokens=TOKENS, ignore_eos=True)["text"]
+        for mode in ("ngram", "mtp", "auto"):
+            with self.subTest(mode=mode):
+                load, found = self.kill_under_load("speculative_verifier", f"speculation.mode={mode}")
+                self.assertEqual(load.expected, expected)
+                self.assertEqual(load.restarted, 0)
+                self.assertGreaterEqual(found["restarts"].get("speculative_verifier", 0), 1)
+                if mode != "auto":
+                    self.assertGreater(found["speculation"]["drafted"], 0)
+
+    def test_without_speculation_there_is_no_verifier_to_lose(self):
+        with ServerProcess("server.fault_injection=true") as server, server.client() as client:
+            client.send({"fault": {"kill": "speculative_verifier"}})
+            client.receive()
+            self.assertEqual(server.wait_until_idle()["restarts"], {})
 
     def test_losing_the_batcher_fails_what_runs_with_a_code(self):
         load, found = self.kill_under_load("batcher", times=1)
@@ -150,6 +169,13 @@ class Kills(unittest.TestCase):
                     client.receive()
                     time.sleep(0.2)
             self.assertEqual(server.wait(), 1)
+
+    def test_faults_are_for_loopback_only_however_the_address_is_named(self):
+        for arguments in (("--tcp", "0.0.0.0:0"), ("--http", "0.0.0.0:0"), ("--http", "[::]:0")):
+            done = subprocess.run([executable(), "serve", *arguments, "--set", "server.fault_injection=true"],
+                                  capture_output=True, stdin=subprocess.DEVNULL, timeout=ANSWER_S)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(done.stdout, b"")
 
     def test_faults_are_refused_without_the_setting(self):
         with ServerProcess() as server, server.client() as client:

@@ -10,7 +10,7 @@ using namespace moira;
 namespace {
 
 std::vector<std::filesystem::path> golden_models() {
-    return {golden_folder("deepseek_v3"), golden_folder("qwen3_moe"),
+    return {golden_folder("deepseek_v3"), golden_folder("olmoe"), golden_folder("qwen3_moe"),
             std::filesystem::path(MOIRA_SOURCE_DIRECTORY) / "config/models/moira-demo"};
 }
 

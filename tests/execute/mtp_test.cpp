@@ -178,3 +178,25 @@ TEST_CASE("rows of a draft are sampled with hashes that go on, and a right draft
         CHECK(outcome.samples[i].hash.hex() == alone[i].hash.hex());
     }
 }
+
+TEST_CASE("experts that only drafted rows or the prediction layer ask for leave the store's other counters alone") {
+    const auto ids = some_tokens(12);
+    test_engine::wanted how;
+    how.options.mtp = true;
+    auto plain = test_engine::required(demo(), how);
+    auto drafting = test_engine::required(demo(), how);
+    REQUIRE_FALSE(plain.model->run_step(plan_prompt_rows(ids, 0, 8, plain.model->limits())).failure);
+    auto plan = plan_prompt_rows(ids, 0, 12, drafting.model->limits());
+    for (auto& sample : plan.samples)
+        sample.follows_draft = sample.row >= 8;
+    plan.draft_requests.push_back({.request = {0}, .rows = 12, .samples = 12, .pages = 1, .tokens_max = 0});
+    REQUIRE_FALSE(drafting.model->run_step(plan).failure);
+    const auto expected = plain.model->experts().statistics(), found = drafting.model->experts().statistics();
+    CHECK(found.hits == expected.hits);
+    CHECK(found.demand_loads == expected.demand_loads);
+    CHECK(found.demand_bytes == expected.demand_bytes);
+    CHECK(expected.drafted.hits + expected.drafted.demand_loads == 0);
+    CHECK(found.drafted.demand_loads > 0);
+    CHECK(found.drafted.demand_bytes > 0);
+    CHECK(found.module.demand_loads > 0);
+}

@@ -34,7 +34,7 @@ struct test_engine {
 /// The CPU plugins that this processor can run; cpu_reference always.
 std::vector<std::string> runnable_plugins();
 
-/// A checkpoint folder of tests/data/golden: "deepseek_v3", "qwen3_moe".
+/// A checkpoint folder of tests/data/golden: "deepseek_v3", "olmoe", "qwen3_moe".
 std::filesystem::path golden_folder(const std::string& name);
 
 /// Ids inside the vocabulary of every golden model; the same for every call.

@@ -1,5 +1,7 @@
 #include "core/experts/checkpoint_slab_source.hpp"
 #include "core/experts/expert_store.hpp"
+#include "core/model/checkpoint_weight.hpp"
+#include "core/model/fp8_quantizer.hpp"
 #include "tests/experts/temporary_folder.hpp"
 
 #include <array>
@@ -15,7 +17,16 @@ namespace {
 constexpr std::int64_t hidden = 48, inner = 40, experts = 5;
 constexpr std::uint64_t matrix_bytes = hidden * inner * 2;
 
-/// A plugin whose packing is to put gate, up and down one after the other, or to refuse.
+std::uint64_t width_of(const moira_pack_desc& desc) {
+    const auto type = desc.quantization.weight_type;
+    return type == MOIRA_TYPE_F32 ? 4 : type == MOIRA_TYPE_F8_E4M3 ? 1 : 2;
+}
+
+std::uint64_t scale_bytes_of(const moira_pack_desc& desc) {
+    return desc.quantization.scale_mode == MOIRA_SCALE_BLOCK ? fp8_scale_bytes(desc.n, desc.k) : 0;
+}
+
+/// A plugin whose packing is to put gate, up and down one after the other, each with its scales, or to refuse.
 struct concatenating_plugin {
     moira_plugin_api api{};
     op_provider provider;
@@ -30,8 +41,7 @@ struct concatenating_plugin {
         api.pack_query = [](moira_device*, const moira_pack_desc* desc, moira_pack_info* info) -> moira_status {
             if (refuse_query || desc->kind != MOIRA_PACK_EXPERT)
                 return MOIRA_UNSUPPORTED;
-            const std::uint64_t width = desc->quantization.weight_type == MOIRA_TYPE_F32 ? 4 : 2;
-            info->packed_bytes = 3 * width * desc->n * desc->k;
+            info->packed_bytes = 3 * (width_of(*desc) * desc->n * desc->k + scale_bytes_of(*desc));
             info->alignment = alignment;
             info->scratch_bytes = 5000; // more than a page
             info->layout_id = 11;
@@ -41,11 +51,14 @@ struct concatenating_plugin {
                       void* scratch) -> moira_status {
             if (refuse_pack)
                 return MOIRA_INVALID_ARGUMENT;
-            const std::uint64_t width = desc->quantization.weight_type == MOIRA_TYPE_F32 ? 4 : 2;
-            const std::uint64_t bytes = width * desc->n * desc->k;
+            const std::uint64_t bytes = width_of(*desc) * desc->n * desc->k, scale_bytes = scale_bytes_of(*desc);
             std::memset(scratch, 0xee, 5000); // must not lie in what was read
-            for (std::size_t index = 0; index < 3; ++index)
-                std::memcpy(static_cast<std::byte*>(packed) + index * bytes, sources[index].weight, bytes);
+            auto* place = static_cast<std::byte*>(packed);
+            for (std::size_t index = 0; index < 3; ++index, place += bytes + scale_bytes) {
+                std::memcpy(place, sources[index].weight, bytes);
+                if (scale_bytes > 0)
+                    std::memcpy(place + bytes, sources[index].scales, scale_bytes);
+            }
             return MOIRA_OK;
         };
         provider.plugin = "concatenating";
@@ -121,12 +134,42 @@ public:
         return std::move(*opened);
     }
 
+    /// Makes every byte of a tensor the same.
+    void fill(const std::string& name, std::byte value) {
+        auto& content =
+            *contents_.emplace_back(std::make_unique<std::vector<std::byte>>(tensor(name).bytes.size(), value));
+        tensor(name).bytes = content;
+    }
+
+    /// Turns every expert's matrices into FP8 ones with scales (1, 1.5, 2, ... by expert and matrix), behind each
+    /// matrix.
+    void make_experts_fp8() {
+        std::vector<tensor_to_write> all;
+        for (tensor_to_write& tensor : tensors_) {
+            all.push_back(tensor);
+            if (tensor.name.find(".mlp.experts.") == std::string::npos)
+                continue;
+            tensor_to_write& weight = all.back();
+            weight.type = tensor_type::f8_e4m3;
+            weight.bytes = weight.bytes.first(weight.bytes.size() / tensor_type_bytes(type_));
+            const float scale = 1.0F + static_cast<float>(scales_made_++) / 2;
+            auto& content = *contents_.emplace_back(std::make_unique<std::vector<std::byte>>(sizeof scale));
+            std::memcpy(content.data(), &scale, sizeof scale);
+            all.push_back({.name = scale_name(weight.name),
+                           .type = tensor_type::f32,
+                           .shape = scale_shape(weight.shape[0], weight.shape[1]),
+                           .bytes = content});
+        }
+        tensors_ = std::move(all);
+    }
+
     /// What packing must give.
     std::vector<std::byte> slab(int expert) const {
         std::vector<std::byte> bytes;
         for (int matrix = 0; matrix < 3; ++matrix)
             for (const tensor_to_write& tensor : tensors_)
-                if (tensor.name == expert_name(expert, matrix))
+                if (tensor.name == expert_name(expert, matrix) ||
+                    tensor.name == scale_name(expert_name(expert, matrix)))
                     bytes.insert(bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
         return bytes;
     }
@@ -148,11 +191,13 @@ private:
     tensor_type type_;
     std::vector<std::unique_ptr<std::vector<std::byte>>> contents_;
     std::vector<tensor_to_write> tensors_;
+    int scales_made_ = 0;
 };
 
 std::unique_ptr<slab_source> make_source(const checkpoint& model, const model_weight_names& names,
-                                         const op_provider& provider, expert_io io) {
-    auto source = make_checkpoint_slab_source(model, names, provider, io);
+                                         const op_provider& provider, expert_io io,
+                                         expert_precision precision = expert_precision::keep) {
+    auto source = make_checkpoint_slab_source(model, names, provider, io, precision);
     if (!source)
         FAIL(source.error().message);
     return std::move(*source);
@@ -204,6 +249,83 @@ TEST_CASE("experts come packed from the file, whatever the order of tensors and 
                 if (io != expert_io::direct)
                     CHECK_FALSE(says_direct);
             }
+    }
+}
+
+TEST_CASE("FP8 experts come with their scales, whatever the order of tensors and the way of reading") {
+    const concatenating_plugin plugin;
+    for (const file_order order : {file_order::expert_by_expert, file_order::scattered})
+        for (const expert_io io : {expert_io::direct, expert_io::buffered})
+            for (const expert_precision precision : {expert_precision::keep, expert_precision::fp8}) {
+                const temporary_folder folder;
+                tiny_model tiny(folder.path(), order);
+                tiny.make_experts_fp8();
+                const checkpoint model = tiny.open();
+                const auto names = weight_names(model.shape());
+                const auto source = make_source(model, names, plugin.provider, io, precision);
+                CHECK(source->slab_bytes() == 3 * (hidden * inner + 4));
+                CHECK(source->disk_bytes() == 3 * (hidden * inner + 4));
+                for (int expert = 0; expert < experts; ++expert) {
+                    const auto slab = load(*source, {1, expert});
+                    REQUIRE(slab);
+                    CHECK(*slab == tiny.slab(expert));
+                }
+            }
+}
+
+TEST_CASE("experts are rounded to FP8 in scratch of their own, into smaller slabs") {
+    const concatenating_plugin plugin;
+    for (const tensor_type type : {tensor_type::bf16, tensor_type::f16, tensor_type::f32}) {
+        const temporary_folder folder;
+        tiny_model tiny(folder.path(), file_order::scattered, type);
+        for (int expert = 0; expert < experts; ++expert)
+            for (int matrix = 0; matrix < 3; ++matrix)
+                tiny.fill(tiny_model::expert_name(expert, matrix), std::byte{0x2a});
+        const checkpoint model = tiny.open();
+        const auto names = weight_names(model.shape());
+        const auto packing = query_expert_packing(model, names, plugin.provider, expert_precision::fp8);
+        REQUIRE(packing);
+        CHECK(packing->quantizes());
+        CHECK(packing->desc.quantization.weight_type == MOIRA_TYPE_F8_E4M3);
+        const auto exact = make_source(model, names, plugin.provider, expert_io::buffered);
+        const auto source = make_source(model, names, plugin.provider, expert_io::buffered, expert_precision::fp8);
+        CHECK(source->slab_bytes() == 3 * (hidden * inner + 4));
+        CHECK(source->disk_bytes() == exact->disk_bytes());
+        CHECK(source->scratch_bytes() > exact->scratch_bytes());
+        const auto slab = load(*source, {1, 2});
+        REQUIRE(slab);
+        // All weights are equal, so each is the largest of its block.
+        for (std::size_t matrix = 0; matrix < 3; ++matrix)
+            for (std::size_t index = 0; index < hidden * inner; ++index)
+                REQUIRE((*slab)[matrix * (hidden * inner + 4) + index] == std::byte{0x7e});
+    }
+}
+
+TEST_CASE("a weight that no scale holds and a scale that is no number cost their expert, no other") {
+    const concatenating_plugin plugin;
+    const temporary_folder folder;
+    const float bad_scale = -1.0F;
+    for (const bool scaled : {false, true}) {
+        tiny_model tiny(folder.path());
+        for (int expert = 0; expert < experts; ++expert)
+            for (int matrix = 0; matrix < 3; ++matrix)
+                tiny.fill(tiny_model::expert_name(expert, matrix),
+                          expert == 3 && !scaled ? std::byte{0xff} : std::byte{0x2a});
+        if (scaled) {
+            tiny.make_experts_fp8();
+            tiny.tensor(scale_name(tiny_model::expert_name(3, 1))).bytes = std::as_bytes(std::span(&bad_scale, 1));
+        }
+        const checkpoint model = tiny.open();
+        const auto names = weight_names(model.shape());
+        const auto source = make_source(model, names, plugin.provider, expert_io::buffered, expert_precision::fp8);
+        for (int expert = 0; expert < experts; ++expert) {
+            const auto slab = load(*source, {1, expert});
+            REQUIRE(slab.has_value() == (expert != 3));
+            if (!slab) {
+                CHECK(slab.error().code == errc::corrupt_file);
+                CHECK(slab.error().message.find("expert 3 of layer 1") != std::string::npos);
+            }
+        }
     }
 }
 

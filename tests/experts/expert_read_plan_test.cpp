@@ -15,8 +15,8 @@ tensor_location at(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes
 }
 
 /// Every tensor lies inside a read, where the plan says.
-void check_plan(const expert_read_plan& plan, const std::array<const tensor_location*, 3>& tensors) {
-    for (std::size_t index = 0; index < 3; ++index) {
+void check_plan(const expert_read_plan& plan, std::span<const tensor_location* const> tensors) {
+    for (std::size_t index = 0; index < tensors.size(); ++index) {
         bool covered = false;
         for (const expert_read& read : plan.all_reads()) {
             const bool inside = read.file == tensors[index]->file && tensors[index]->offset >= read.offset &&
@@ -55,10 +55,31 @@ TEST_CASE("adjacent tensors are one read in any order, distant ones and other fi
     CHECK(reads_for(at(0, 0, 1 << 20), at(0, 3 << 20, 1 << 20), at(0, 9 << 20, 4097)) == 3);
 }
 
+TEST_CASE("matrices and scales that lie together are one read, six apart are six, seven are too many") {
+    for (const std::uint64_t gap : {std::uint64_t{0}, read_gap_bytes_max + 1}) {
+        std::vector<tensor_location> locations;
+        std::vector<const tensor_location*> tensors;
+        std::uint64_t offset = 77;
+        for (std::size_t index = 0; index < expert_tensors_max; ++index) {
+            const std::uint64_t bytes = index % 2 == 0 ? 10'000 : 16; // a matrix, then its scales
+            locations.push_back(at(0, offset, bytes));
+            offset += bytes + gap;
+        }
+        for (const std::size_t index : {4U, 2U, 0U, 5U, 3U, 1U})
+            tensors.push_back(&locations[index]);
+        const auto plan = plan_expert_read(tensors);
+        REQUIRE(plan);
+        check_plan(*plan, tensors);
+        CHECK(plan->read_count == (gap == 0 ? 1 : 6));
+        tensors.push_back(&locations[0]);
+        CHECK(plan_expert_read(tensors).error().code == errc::invalid_argument);
+    }
+}
+
 TEST_CASE("offsets that would overflow are refused") {
     const tensor_location fine = at(0, 0, 10), absurd = at(0, ~0ULL - 5, 10), large = at(0, 5, ~0ULL);
     for (const tensor_location* bad : {&absurd, &large}) {
-        const auto plan = plan_expert_read({&fine, bad, &fine});
+        const auto plan = plan_expert_read(std::array<const tensor_location*, 3>{&fine, bad, &fine});
         REQUIRE_FALSE(plan);
         CHECK(plan.error().code == errc::corrupt_file);
     }

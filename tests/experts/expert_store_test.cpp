@@ -312,3 +312,31 @@ TEST_CASE("random waves and resizes: what a lease holds is always complete and t
     }
     CHECK(store->statistics().evictions > 100);
 }
+
+TEST_CASE("what drafted rows alone and a module's layer ask for is counted apart, and really read bytes stay visible") {
+    fake_slab_source source;
+    auto options = small_store(source, 8);
+    options.module_layer = 3;
+    const auto store = make_store(options, source);
+    const auto take = [&](std::int32_t layer, const std::vector<std::int32_t>& experts,
+                          const std::vector<std::int32_t>& drafted) {
+        auto lease = store->acquire(layer, experts, drafted);
+        REQUIRE(lease);
+        REQUIRE(lease->wait());
+    };
+    take(1, {5, 3}, {3});
+    take(1, {5, 3}, {3, 5});
+    take(1, {3}, {});
+    take(3, {2}, {2});
+    take(3, {2}, {});
+    const auto counted = store->statistics();
+    CHECK(counted.hits == 1);
+    CHECK(counted.demand_loads == 1);
+    CHECK(counted.demand_bytes == 100);
+    CHECK(counted.drafted.hits == 2);
+    CHECK(counted.drafted.demand_loads == 1);
+    CHECK(counted.drafted.demand_bytes == 100);
+    CHECK(counted.module.hits == 1);
+    CHECK(counted.module.demand_loads == 1);
+    CHECK(counted.module.demand_bytes == 100);
+}

@@ -18,8 +18,8 @@ void demand(bool held) {
 class fuzzed_session {
 public:
     explicit fuzzed_session(bool with_keys)
-        : keys_(with_keys ? std::vector<std::string>{"k"} : std::vector<std::string>{}),
-          session_(limits(), keys_, identity_, tags_) {}
+        : site_{with_keys ? std::vector<std::string>{"k"} : std::vector<std::string>{}, {}},
+          session_(limits(), site_, tags_) {}
 
     void feed(std::string_view bytes) {
         session_.receive(bytes);
@@ -96,8 +96,7 @@ private:
         }
     }
 
-    std::vector<std::string> keys_;
-    runtime_identity identity_;
+    session_site site_;
     tag_counter tags_;
     line_session session_;
     std::uint64_t ending_ = 0;

@@ -1,4 +1,5 @@
 #include "core/model/checkpoint.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "tests/model/tiny_checkpoint.hpp"
 #include "tests/model/tiny_configs.hpp"
 
@@ -115,8 +116,8 @@ TEST_CASE("a prediction layer is optional as a whole, its shapes are not") {
     CHECK(turned.open().error().code == errc::invalid_config);
 }
 
-TEST_CASE("quantised weights open and count but do not run, naming the type") {
-    tiny_checkpoint made(tiny_qwen());
+TEST_CASE("FP8 weights with their scales count and run") {
+    tiny_checkpoint made(with(tiny_qwen(), "quantization_config", {{"weight_block_size", {128, 128}}}));
     const std::string name = "model.layers.0.mlp.experts.0.gate_proj.weight";
     made.find(name).type = tensor_type::f8_e4m3;
     made.tensors.push_back({name + "_scale_inv", tensor_type::f32, {1, 1}});
@@ -127,10 +128,70 @@ TEST_CASE("quantised weights open and count but do not run, naming the type") {
     CHECK(summary.bytes_by_type.at("F8_E4M3") == 5 * 8);
     CHECK(summary.bytes_by_type.at("F32") == 4);
     CHECK(summary.bytes_per_expert == 3 * 5 * 8 * 2);
-    const auto runnable = check_runnable(*model);
-    REQUIRE_FALSE(runnable);
-    CHECK(runnable.error().code == errc::unsupported);
-    CHECK(names(runnable.error(), "F8_E4M3"));
+    CHECK(summary.expert_type == "F8_E4M3");
+    CHECK(summary.refusal.empty());
+    CHECK(check_runnable(*model));
+}
+
+TEST_CASE("FP8 weights whose scales do not fit open but do not run, and the tensor is named") {
+    const std::string name = "model.layers.0.mlp.experts.0.gate_proj.weight";
+    struct wrong {
+        tensor_type weight, scales;
+        std::vector<std::int64_t> shape; // empty: no scales
+        errc code;
+    };
+    for (const auto& each : {wrong{tensor_type::f8_e4m3, tensor_type::f32, {}, errc::unsupported},
+                             wrong{tensor_type::f8_e4m3, tensor_type::bf16, {1, 1}, errc::unsupported},
+                             wrong{tensor_type::f8_e4m3, tensor_type::f32, {1, 2}, errc::invalid_config},
+                             wrong{tensor_type::f8_e4m3, tensor_type::f32, {2, 1}, errc::invalid_config},
+                             wrong{tensor_type::f8_e4m3, tensor_type::f32, {1}, errc::invalid_config},
+                             wrong{tensor_type::f8_e4m3, tensor_type::f32, {1, 1, 1}, errc::invalid_config},
+                             wrong{tensor_type::f8_e4m3, tensor_type::f32, {0, 1}, errc::invalid_config},
+                             wrong{tensor_type::bf16, tensor_type::f32, {1, 1}, errc::invalid_config},
+                             wrong{tensor_type::f8_e5m2, tensor_type::f32, {1, 1}, errc::unsupported},
+                             wrong{tensor_type::i8, tensor_type::f32, {1, 1}, errc::unsupported}}) {
+        tiny_checkpoint made(tiny_qwen());
+        made.find(name).type = each.weight;
+        if (!each.shape.empty())
+            made.tensors.push_back({name + "_scale_inv", each.scales, each.shape});
+        const auto model = made.open();
+        REQUIRE_MESSAGE(model, model.error().message);
+        const auto runnable = check_runnable(*model);
+        REQUIRE_FALSE(runnable);
+        CHECK(runnable.error().code == each.code);
+        CHECK(summarize(*model).refusal == runnable.error().message);
+        CHECK(names(runnable.error(), name));
+    }
+}
+
+TEST_CASE("FP8 where no kernel reads it, and blocks of another size, do not run") {
+    for (const char* name : {"model.norm.weight", "model.embed_tokens.weight"}) {
+        tiny_checkpoint made(tiny_qwen());
+        auto& tensor = made.find(name);
+        tensor.type = tensor_type::f8_e4m3;
+        const auto blocks =
+            tensor.shape.size() == 2 ? scale_shape(tensor.shape[0], tensor.shape[1]) : std::vector<std::int64_t>{1, 1};
+        made.tensors.push_back({scale_name(name), tensor_type::f32, blocks});
+        const auto model = made.open();
+        REQUIRE(model);
+        CHECK(check_runnable(*model).error().code == errc::unsupported);
+    }
+    tiny_checkpoint made(with(tiny_qwen(), "quantization_config", {{"weight_block_size", {64, 128}}}));
+    const std::string name = "model.layers.0.self_attn.q_proj.weight";
+    made.find(name).type = tensor_type::f8_e4m3;
+    made.tensors.push_back({scale_name(name), tensor_type::f32, {1, 1}});
+    const auto model = made.open();
+    REQUIRE(model);
+    CHECK(check_runnable(*model).error().code == errc::unsupported);
+}
+
+TEST_CASE("a scale of no weight is a notice") {
+    tiny_checkpoint made(tiny_qwen());
+    made.tensors.push_back({"model.layers.0.self_attn.z_proj.weight_scale_inv", tensor_type::f32, {1, 1}});
+    const auto model = made.open();
+    REQUIRE(model);
+    REQUIRE(model->notices().size() == 1);
+    CHECK(model->notices().front().find("z_proj") != std::string::npos);
 }
 
 TEST_CASE("tensors that nobody reads are a notice") {

@@ -37,6 +37,20 @@ json yarn() {
 
 } // namespace
 
+TEST_CASE("OLMoE normalises whole rows, keeps its router's scores, and is refused with clipping") {
+    const auto shape = shape_of(tiny_olmoe());
+    REQUIRE(shape.gqa);
+    CHECK(shape.gqa->query_key_norm);
+    CHECK(shape.gqa->row_norm);
+    CHECK(shape.gqa->head_dim == 4);
+    CHECK(shape.moe.inner == 5);
+    CHECK(shape.moe.shared_inner == 0);
+    CHECK_FALSE(shape.moe.normalize);
+    CHECK(shape.layer_is_moe == std::vector<bool>{true});
+    CHECK_FALSE(shape_of(tiny_qwen()).gqa->row_norm);
+    CHECK(code_of(with(tiny_olmoe(), "clip_qkv", 8.0)) == errc::unsupported);
+}
+
 TEST_CASE("queries are plain where q_lora_rank is null or absent") {
     CHECK(shape_of(tiny_deepseek()).mla->query_rank == 6);
     CHECK(shape_of(with(tiny_deepseek(), "q_lora_rank", nullptr)).mla->query_rank == 0);

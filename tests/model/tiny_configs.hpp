@@ -24,4 +24,13 @@ inline nlohmann::json tiny_qwen() {
         "num_experts_per_tok": 2, "decoder_sparse_step": 1, "mlp_only_layers": [], "rope_theta": 10000})");
 }
 
+/// The smallest OLMoE: one layer of 4 experts.
+inline nlohmann::json tiny_olmoe() {
+    return nlohmann::json::parse(R"({
+        "model_type": "olmoe", "hidden_act": "silu", "vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 1,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "clip_qkv": null, "intermediate_size": 5, "num_experts": 4, "num_experts_per_tok": 2,
+        "norm_topk_prob": false, "rope_theta": 10000})");
+}
+
 } // namespace moira

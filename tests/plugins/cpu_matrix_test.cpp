@@ -1,4 +1,5 @@
 // Packing, gemm and expert_ffn of the CPU plugins, against sums in double.
+#include "kernels/float_formats.hpp"
 #include "tests/plugins/cpu_plugin_session.hpp"
 
 #include <doctest/doctest.h>
@@ -54,9 +55,21 @@ exact_sum exact_dot(const float* weight, const float* x, uint32_t k) {
     return sum;
 }
 
-// float32 sums of k terms: k * 2^-24 of their size; activations rounded to BF16: 2^-9 each on top.
-double allowed_error(const exact_sum& sum, uint32_t k, bool rounds_activations) {
-    return sum.size * (k * 0x1p-24 + (rounds_activations ? 0x1p-9 : 0.0)) + 1e-30;
+// float32 sums of k terms: k * 2^-24 of their size.
+double allowed_error(const exact_sum& sum, uint32_t k) {
+    return sum.size * (k * 0x1p-24) + 1e-30;
+}
+
+// Whether a plugin rounds activations to BF16 for this product.
+bool rounds_activations(const std::string& plugin, uint32_t type, uint32_t compute) {
+    return plugin == "cpu_avx512" && compute == MOIRA_COMPUTE_AUTO &&
+           (type == MOIRA_TYPE_BF16 || type == MOIRA_TYPE_F8_E4M3);
+}
+
+std::vector<float> rounded_to_bf16(std::vector<float> values) {
+    for (float& value : values)
+        value = moira::bf16_to_float(moira::float_to_bf16(value));
+    return values;
 }
 
 struct gemm_case {
@@ -72,7 +85,9 @@ TEST_CASE("a plugin offers itself only to a processor that can run it") {
     CHECK(probe_plugin("cpu_avx2", 0).score == 0);
     CHECK(probe_plugin("cpu_avx2", MOIRA_CPU_AVX2_FMA_F16C).score == 50);
     CHECK(probe_plugin("cpu_avx512", MOIRA_CPU_AVX2_FMA_F16C | MOIRA_CPU_AVX512_F_BW_VL_DQ).score == 0);
-    const uint32_t all = MOIRA_CPU_AVX2_FMA_F16C | MOIRA_CPU_AVX512_F_BW_VL_DQ | MOIRA_CPU_AVX512_BF16;
+    const uint32_t no_vbmi = MOIRA_CPU_AVX2_FMA_F16C | MOIRA_CPU_AVX512_F_BW_VL_DQ | MOIRA_CPU_AVX512_BF16;
+    CHECK(probe_plugin("cpu_avx512", no_vbmi).score == 0);
+    const uint32_t all = no_vbmi | MOIRA_CPU_AVX512_VBMI;
     CHECK(probe_plugin("cpu_avx512", all).score == 100);
     CHECK(std::string(probe_plugin("cpu_avx512", all).device_class) == "cpu");
 }
@@ -165,16 +180,15 @@ TEST_CASE("gemm agrees with sums in double for odd shapes, all weight types and 
                     args.out = out.data();
                     args.out_stride = shape.n;
                     REQUIRE(session.run(desc, args, &moira_gemm_args::workspace) == MOIRA_OK);
-                    const bool rounds =
-                        name == "cpu_avx512" && type == MOIRA_TYPE_BF16 && compute == MOIRA_COMPUTE_AUTO;
+                    // Whoever rounds activations must be as close to the products of what was rounded.
+                    const auto seen = rounds_activations(name, type, compute) ? rounded_to_bf16(x) : x;
                     double worst = 0.0;
                     for (uint64_t i = 0; i < out.size(); ++i) {
                         exact_sum sum =
-                            exact_dot(&weight.values[i % shape.n * shape.k], &x[i / shape.n * shape.k], shape.k);
+                            exact_dot(&weight.values[i % shape.n * shape.k], &seen[i / shape.n * shape.k], shape.k);
                         const double expected = sum.value + double(bias[i % shape.n]) + double(before[i]);
                         sum.size += 3.0;
-                        worst = std::max(worst, std::fabs(expected - double(out[i])) /
-                                                    allowed_error(sum, shape.k + 2, rounds));
+                        worst = std::max(worst, std::fabs(expected - double(out[i])) / allowed_error(sum, shape.k + 2));
                     }
                     CHECK(worst <= 1.0);
                 }
@@ -212,6 +226,83 @@ TEST_CASE("a row of gemm has the same bits alone, among others and on any team")
                     CHECK(std::memcmp(first.data(), out.data(), out.size() * sizeof(float)) == 0);
                 }
                 CHECK((team == 1) == (session.team_runs() == 0));
+            }
+        }
+    }
+}
+
+TEST_CASE("every E4M3 number is worth what it says") {
+    for (const std::string& name : usable_plugins()) {
+        cpu_plugin_session session(name, 1);
+        for (const uint32_t compute : {MOIRA_COMPUTE_F32, MOIRA_COMPUTE_AUTO}) {
+            for (const uint32_t k : {1u, 2u}) { // as a pair's first and as its second
+                CAPTURE(name);
+                CAPTURE(k);
+                stored_weight weight = random_weight(MOIRA_TYPE_F8_E4M3, 256, k, 1);
+                std::fill(weight.bytes.begin(), weight.bytes.end(), uint8_t{0});
+                for (uint32_t code = 0; code < 256; ++code)
+                    weight.bytes[code * k + k - 1] = uint8_t(code);
+                weight.scales = {2.0f, 0.5f};
+                const float x[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+                const void* packed = session.pack(gemm_pack(weight, 256, k), {source_of(weight)});
+                for (const uint32_t rows : {1u, 6u}) {
+                    std::vector<float> out(256 * rows);
+                    moira_gemm_args args{};
+                    args.rows = rows;
+                    args.x = x;
+                    args.x_stride = k;
+                    args.weight = packed;
+                    args.out = out.data();
+                    args.out_stride = 256;
+                    const moira_gemm_desc desc = gemm_desc(weight, 256, k, compute, rows);
+                    REQUIRE(session.run(desc, args, &moira_gemm_args::workspace) == MOIRA_OK);
+                    uint32_t wrong = 0;
+                    for (uint32_t i = 0; i < out.size(); ++i) {
+                        const uint32_t code = i % 256;
+                        const float value = moira::f8_e4m3_to_float(uint8_t(code)) * weight.scales[code / 128];
+                        wrong += std::isnan(value) ? !std::isnan(out[i]) : out[i] != value;
+                    }
+                    CHECK(wrong == 0);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("blocks of scales may have any length along K") {
+    const uint32_t n = 130, rows = 9;
+    for (const std::string& name : usable_plugins()) {
+        cpu_plugin_session session(name, 2);
+        for (const uint32_t block_k : {1u, 7u, 64u, 127u, 200u, 301u}) {
+            for (const uint32_t compute : {MOIRA_COMPUTE_F32, MOIRA_COMPUTE_AUTO}) {
+                CAPTURE(name);
+                CAPTURE(block_k);
+                CAPTURE(compute);
+                const uint32_t k = 613;
+                const stored_weight weight = random_weight(MOIRA_TYPE_F8_E4M3, n, k, 3, block_k);
+                const auto x = random_floats(uint64_t{rows} * k, 4);
+                const auto seen = rounds_activations(name, MOIRA_TYPE_F8_E4M3, compute) ? rounded_to_bf16(x) : x;
+                std::vector<float> out(uint64_t{rows} * n);
+                moira_gemm_args args{};
+                args.rows = rows;
+                args.x = x.data();
+                args.x_stride = k;
+                const moira_pack_desc pack = gemm_pack(weight, n, k);
+                args.weight = session.pack(pack, {source_of(weight)});
+                args.out = out.data();
+                args.out_stride = n;
+                REQUIRE(session.run(gemm_desc(weight, n, k, compute, rows), args, &moira_gemm_args::workspace) ==
+                        MOIRA_OK);
+                double worst = 0.0;
+                for (uint64_t i = 0; i < out.size(); ++i) {
+                    const exact_sum sum = exact_dot(&weight.values[i % n * k], &seen[i / n * k], k);
+                    worst = std::max(worst, std::fabs(sum.value - double(out[i])) / allowed_error(sum, k));
+                }
+                CHECK(worst <= 1.0);
+                std::vector<unsigned char> back(weight.bytes.size());
+                void* places[] = {back.data()};
+                REQUIRE(session.api().unpack(session.device(), &pack, args.weight, places, nullptr) == MOIRA_OK);
+                CHECK(back == weight.bytes);
             }
         }
     }

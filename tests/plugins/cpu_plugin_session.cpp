@@ -42,6 +42,8 @@ uint32_t machine_features() {
         features |= MOIRA_CPU_AVX512_F_BW_VL_DQ;
     if (__builtin_cpu_supports("avx512bf16"))
         features |= MOIRA_CPU_AVX512_BF16;
+    if (__builtin_cpu_supports("avx512vbmi"))
+        features |= MOIRA_CPU_AVX512_VBMI;
 #endif
     return features;
 }
@@ -155,7 +157,7 @@ std::vector<float> random_floats(uint64_t count, uint64_t seed, bool coarse) {
     return values;
 }
 
-stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64_t seed) {
+stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64_t seed, uint32_t block_k) {
     stored_weight weight;
     weight.quantization.weight_type = weight_type;
     weight.values = random_floats(uint64_t{n} * k, seed, true);
@@ -164,8 +166,9 @@ stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64
     weight.bytes.resize(weight.values.size() * element);
     if (f8) {
         weight.quantization.scale_mode = MOIRA_SCALE_BLOCK;
-        weight.quantization.block_n = weight.quantization.block_k = 128;
-        weight.scales = random_floats(uint64_t{(n + 127) / 128} * ((k + 127) / 128), seed + 1);
+        weight.quantization.block_n = 128;
+        weight.quantization.block_k = block_k;
+        weight.scales = random_floats(uint64_t{(n + 127) / 128} * ((k + block_k - 1) / block_k), seed + 1);
     }
     for (uint64_t i = 0; i < weight.values.size(); ++i) {
         float& value = weight.values[i];
@@ -174,7 +177,8 @@ stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64
             half = moira::exact_float_to_f16(value);
         if (f8) {
             const auto bits = static_cast<uint8_t>((i * 37 + seed) % 127 + (i % 2) * 128); // every number but NaN
-            value = moira::f8_e4m3_to_float(bits) * weight.scales[i / k / 128 * ((k + 127) / 128) + i % k / 128];
+            value = moira::f8_e4m3_to_float(bits) *
+                    weight.scales[i / k / 128 * ((k + block_k - 1) / block_k) + i % k / block_k];
             weight.bytes[i] = bits;
         } else {
             std::memcpy(weight.bytes.data() + i * element, element == 4 ? static_cast<void*>(&value) : &half, element);

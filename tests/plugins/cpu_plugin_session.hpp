@@ -80,10 +80,10 @@ std::vector<float> random_floats(uint64_t count, uint64_t seed, bool coarse = fa
 // A weight as stored, and what its elements are worth.
 struct stored_weight {
     std::vector<unsigned char> bytes;
-    std::vector<float> scales; // F8 only, blocks of 128 x 128
+    std::vector<float> scales; // F8 only, blocks of 128 x block_k
     std::vector<float> values; // [n, k], scales applied
     moira_quantization quantization{};
 };
-stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64_t seed);
+stored_weight random_weight(uint32_t weight_type, uint32_t n, uint32_t k, uint64_t seed, uint32_t block_k = 128);
 
 } // namespace moira_test

@@ -67,6 +67,30 @@ if [ "$(wc -l <"$work/out")" -ne 3 ]; then
     failures=$((failures + 1))
 fi
 
+# Single ops: every promised field still there, and every kind of op in a step of one row, of two and of a prompt.
+expect 0 "${small[@]}" --batch 1,2 --ops --json
+holds out '^\[{"model".*"logits_hash".*"ops":{'
+for field in decode prefill probe_gb_s peak_gflop_s packing; do
+    if [ "$(grep -o "\"$field\":{" "$work/out" | wc -l)" -ne 2 ]; then
+        echo "ops.$field is not in both rows"
+        failures=$((failures + 1))
+    fi
+done
+for op in embedding rmsnorm rope kv_append attention_mla gemm router_topk expert_ffn combine; do
+    for rows in 1 2 512; do
+        if ! grep -q "\"rows\":$rows,\"step_us\"[^]]*\"op\":\"$op\"" "$work/out"; then
+            echo "no $op in a step of $rows rows"
+            failures=$((failures + 1))
+        fi
+    done
+done
+for field in ops_per_step us_per_op bandwidth_share flop_share calls_per_step us_per_call bytes_per_call; do
+    holds out "\"$field\":[0-9]"
+done
+expect 0 "${small[@]}" --batch 1 --ops
+holds out 'US/CALL'
+holds out 'prefill, 512 rows'
+
 # Ctrl-C long before all is measured.
 code=0
 timeout --preserve-status -s INT 2 "$moira" bench --prompt-tokens 20 --gen-tokens 400 --repeat 1000 --probe-mib 4 --batch 16,16 --json \
@@ -76,8 +100,6 @@ if [ "$code" -ne 130 ]; then
     failures=$((failures + 1))
 fi
 
-expect 2 --ops
-holds err 'not in this version'
 expect 2 --routes some.routes --json
 holds out '"code":"unsupported"'
 expect 2 --batch 0

@@ -70,7 +70,7 @@ holds err 'wrong.toml:3:6: experts.io'
 expect 2 config --config "$work/wrong.toml" --json
 holds out '"code":"invalid_config"'
 expect 2 config --config "$work/absent.toml"
-expect 2 config --set experts.precision=fp8
+expect 2 config --set experts.policy=lfu
 holds err 'not in this version'
 expect 2 config --set experts.ram_budget
 expect 2 config --set no.such_key=1

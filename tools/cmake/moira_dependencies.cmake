@@ -34,4 +34,4 @@ if(MOIRA_TESTS)
   moira_require_header(moira_dep_doctest doctest/doctest.h doctest-dev)
 endif()
 
-find_package(CAF REQUIRED COMPONENTS core)
+find_package(CAF REQUIRED COMPONENTS core io)

@@ -6,6 +6,7 @@
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
+#include "tools/moira/op_bench_report.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ namespace moira {
 namespace {
 
 struct bench_options {
-    std::string model, batches = "1,4,16", routes;
+    std::string model, batches, routes;
     // Half of the bundled model's context and less: a prompt of some chunks' weight, enough steps for a steady median.
     std::int32_t prompt_tokens = 128, gen_tokens = 64;
     std::int32_t threads = 0, repeat = 3;
@@ -27,11 +28,10 @@ struct bench_options {
 };
 
 result<std::vector<std::int32_t>> check_options(const bench_options& options) {
-    if (options.ops)
-        return fail(errc::unsupported, "--ops is not in this version: only whole steps are measured");
     if (!options.routes.empty())
         return fail(errc::unsupported, "--routes is not in this version: experts are chosen by the model's own router");
-    return parse_batches(options.batches);
+    const char* usual = options.ops ? "1,2,4,16" : "1,4,16"; // two rows: what verifying a draft costs
+    return parse_batches(options.batches.empty() ? usual : options.batches);
 }
 
 /// The settings under which is measured: what was asked for, and room for the largest batch.
@@ -140,12 +140,32 @@ result<bench_row> run_row(bench_call& call, std::int32_t batch) {
     return measure_row(**runtime, *call.probe, call.model, row, call.interrupted, call.progress);
 }
 
-result<exit_code> report_rows(const bench_call& call, const std::vector<bench_row>& rows) {
+/// Single ops, with a model of their own: the runtimes of the rows are gone.
+result<op_bench> run_ops(bench_call& call, const std::vector<std::int32_t>& batches) {
+    command_context quiet = call.context;
+    quiet.json = true; // the first row has said what there is to note
+    auto room = load_model(call.options.model, quiet);
+    if (!room)
+        return tl::unexpected(room.error());
+    op_bench_options wanted;
+    wanted.decode_rows = batches;
+    wanted.context = call.options.prompt_tokens;
+    wanted.repeat = call.options.repeat;
+    return measure_ops(*room, *call.probe, wanted, call.interrupted, call.progress);
+}
+
+result<exit_code> report_rows(const bench_call& call, const std::vector<bench_row>& rows,
+                              const std::optional<op_bench>& ops = {}) {
     auto array = nlohmann::ordered_json::array();
-    for (const auto& row : rows)
+    for (const auto& row : rows) {
         array.push_back(bench_row_json(call.setting, row));
-    const auto printed =
-        call.context.json ? print_json(array) : print_text(bench_table(call.setting, rows, call.context.colour));
+        if (ops)
+            array.back()["ops"] = op_bench_json(*ops, row);
+    }
+    const auto& context = call.context;
+    const auto printed = context.json ? print_json(array)
+                                      : print_text(bench_table(call.setting, rows, context.colour) +
+                                                   (ops ? op_bench_text(*ops, context.colour) : ""));
     if (!printed)
         return tl::unexpected(printed.error());
     for (const auto& row : rows)
@@ -183,7 +203,16 @@ result<exit_code> run_bench(const bench_options& options, command_context& conte
             return tl::unexpected(row.error());
         rows.push_back(std::move(*row));
     }
-    return report_rows(call, rows);
+    if (!options.ops)
+        return report_rows(call, rows);
+    const auto ops = run_ops(call, *batches);
+    if (call.progress)
+        call.progress("");
+    if (!ops && ops.error().code == errc::cancelled)
+        return report_rows(call, rows).map([](exit_code) { return exit_interrupted; });
+    if (!ops)
+        return tl::unexpected(ops.error());
+    return report_rows(call, rows, *ops);
 }
 
 constexpr const char* footer_text =
@@ -194,6 +223,11 @@ constexpr const char* footer_text =
     "rows.\n"
     "share: these bytes per second against the probe. It may exceed 1 where the weights fit into the caches.\n"
     "logits hash: of one sequence its own; of several the xxHash of their hashes in order.\n"
+    "--ops: steps of the engine alone, half of them watched op by op, with other tokens and so other experts each time, "
+    "in\n"
+    "rounds between two looks at the memory probe and at the multipliers' peak. Bytes are those of weights and of cached "
+    "keys\n"
+    "and values, each once per step; of other ops what they read and write. Medians of steps, shares paired by round.\n"
     "Exit code 3: the hashes of repeats differ. Ctrl-C: the rows that are complete are shown, exit code 130.";
 
 } // namespace
@@ -213,9 +247,10 @@ void add_bench_command(command_line& line) {
         ->check(CLI::Range(2, tokens_max))
         ->type_name("G")
         ->capture_default_str();
-    command.add_option("--batch", options->batches, "numbers of sequences, a row of the result each")
-        ->type_name("B,B,...")
-        ->capture_default_str();
+    command
+        .add_option("--batch", options->batches,
+                    "numbers of sequences, a row of the result each; default: 1,4,16, with --ops 1,2,4,16")
+        ->type_name("B,B,...");
     command.add_option("--threads", options->threads, "as compute.threads; 0: what the settings say")
         ->check(CLI::Range(0, 1'024))
         ->type_name("T");
@@ -227,7 +262,7 @@ void add_bench_command(command_line& line) {
         ->check(CLI::Range(1, 1 << 20))
         ->type_name("MIB")
         ->capture_default_str();
-    command.add_flag("--ops", options->ops, "single ops; not in this version");
+    command.add_flag("--ops", options->ops, "also time every op, in steps of as many rows and of a prompt of 512");
     command.add_option("--routes", options->routes, "recorded routing; not in this version")->type_name("FILE");
     command.footer(footer_text);
     add_bench_serve_command(line, command);

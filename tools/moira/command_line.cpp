@@ -72,7 +72,7 @@ int command_line::run_command(command& chosen) {
     auto settings = load_settings(chosen.config_file, chosen.assignments);
     if (!settings)
         return report(settings.error(), chosen.json);
-    command_context context{std::move(*settings), chosen.json, stdout_has_colour()};
+    command_context context{std::move(*settings), chosen.json, stdout_has_colour(), chosen.config_file};
     const auto outcome = chosen.action(context);
     return outcome ? static_cast<int>(*outcome) : report(outcome.error(), chosen.json);
 }

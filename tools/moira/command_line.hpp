@@ -18,6 +18,7 @@ struct command_context {
     loaded_settings settings;
     bool json = false;
     bool colour = false; ///< standard output is a terminal and NO_COLOR is not set
+    std::string config_file = {}; ///< --config, for commands that need a second set of settings; empty: none
 };
 
 /// What a command does after its options were read. An error is printed and becomes the exit code.

@@ -102,12 +102,15 @@ result<exit_code> run_golden(const golden_options& options, command_context& con
 }  // namespace
 
 void add_eval_command(command_line& line) {
-    CLI::App& group = line.add(line.root(), "eval", "compare results with what they should be", {});
+    CLI::App& group = line.add(line.root(), "eval", "measure quality, and compare results with what they should be", {});
     auto options = std::make_shared<golden_options>();
     CLI::App& golden = line.add(group, "golden", "compare logits, hidden states, routing and greedy tokens with DIR/golden.safetensors",
                                 [options](command_context& context) { return run_golden(*options, context); });
     golden.add_option("DIR", options->folder, "a checkpoint with its golden.safetensors")->required();
     golden.add_option("--tolerance", options->tolerance, "largest error of a logit in rows with the same experts")->type_name("X");
+    add_eval_perplexity_command(line, group);
+    add_eval_divergence_command(line, group);
+    add_eval_tasks_command(line, group);
 }
 
 }  // namespace moira

@@ -26,6 +26,9 @@ nlohmann::ordered_json inspect_json(const found_model& model, const checkpoint& 
             {"bytes_dense", summary.bytes_dense},
             {"bytes_active_per_token", summary.bytes_active_per_token},
             {"bytes_by_type", summary.bytes_by_type},
+            {"expert_type", summary.expert_type},
+            {"refusal",
+             summary.refusal.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(summary.refusal)},
             {"notices", files.notices()}};
 }
 
@@ -52,11 +55,13 @@ std::string inspect_text(const found_model& model, const checkpoint& files, cons
     table.add({"context", std::to_string(shape.context_max) + " tokens"});
     table.add({"attention", attention_text(shape)});
     table.add({"bytes in all", rounded_bytes(summary.bytes_total)});
-    table.add({"bytes of one expert", rounded_bytes(summary.bytes_per_expert)});
+    table.add({"bytes of one expert", rounded_bytes(summary.bytes_per_expert) + ", " + summary.expert_type});
     table.add({"bytes outside experts", rounded_bytes(summary.bytes_dense)});
     table.add({"bytes read per token", rounded_bytes(summary.bytes_active_per_token)});
     for (const auto& [type, bytes] : summary.bytes_by_type)
         table.add({"of type " + type, rounded_bytes(bytes)});
+    if (!summary.refusal.empty())
+        table.add({"does not run", summary.refusal});
     for (const auto& notice : files.notices())
         table.add({"notice", notice});
     return table.print(colour);

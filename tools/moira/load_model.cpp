@@ -7,6 +7,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <unistd.h>
@@ -35,9 +36,11 @@ load_progress progress_line() {
     };
 }
 
-/// Standard error, coloured only on a terminal. With --json people still read standard error.
+/// Standard error, coloured only on a terminal and without NO_COLOR. With --json people still read standard error.
 log_function log_to_standard_error(const std::string& level) {
     const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+    if (std::getenv("NO_COLOR") != nullptr)
+        sink->set_color_mode(spdlog::color_mode::never);
     auto logger = std::make_shared<spdlog::logger>("moira", sink);
     logger->set_level(spdlog::level::from_str(level));
     logger->set_pattern("%^%l%$: %v");

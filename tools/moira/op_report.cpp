@@ -1,7 +1,8 @@
 #include "tools/moira/op_report.hpp"
 
 #include "core/execute/op_descriptions.hpp"
-#include "core/model/kernel_type.hpp"
+#include "core/experts/checkpoint_slab_source.hpp"
+#include "core/model/checkpoint_weight.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -22,17 +23,31 @@ execution_limits limits_of(const model_shape& shape, const settings& all) {
     return limits;
 }
 
-/// The embedding's type stands for the checkpoint's weights.
-result<std::uint32_t> weight_type_of(const checkpoint& model) {
-    const std::string name = weight_names(model.shape()).embedding;
-    const tensor_location* tensor = model.find(name);
-    if (tensor == nullptr)
-        return fail(errc::corrupt_file, model.folder().string() + ": tensor " + name + " is not there");
-    const auto type = kernel_type(tensor->type);
-    if (!type)
-        return fail(errc::unsupported, model.folder().string() + ": tensor " + name + " is of type " +
-                                           std::string(tensor_type_name(tensor->type)) + ", which no kernel reads");
-    return *type;
+/// How the checkpoint's weights will be read. Errors: those of find_weight and expert_quantization.
+result<weight_forms> weight_forms_of(const checkpoint& model, const settings& all) {
+    const auto names = weight_names(model.shape());
+    const auto& attention = names.layers.front().attention;
+    const auto embedding = find_weight(model, names.embedding);
+    const auto head = find_weight(model, names.head);
+    const auto linear = find_weight(model, attention.o);
+    for (const auto* found : {&embedding, &head, &linear})
+        if (!*found)
+            return fail(found->error().code, model.folder().string() + ": " + found->error().message);
+    const auto experts = expert_quantization(
+        model, names, all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep);
+    if (!experts)
+        return fail(experts.error().code, model.folder().string() + ": " + experts.error().message);
+    weight_forms forms{.embedding = embedding->quantization.weight_type,
+                       .head = head->quantization,
+                       .linear = linear->quantization,
+                       .experts = *experts};
+    if (!attention.kv_b.empty()) {
+        const auto kv_b = find_weight(model, attention.kv_b);
+        if (!kv_b)
+            return fail(kv_b.error().code, model.folder().string() + ": " + kv_b.error().message);
+        forms.kv_b = kv_b->widened_type();
+    }
+    return forms;
 }
 
 op_report report_op(const moira_op_header& header, const plugin_host& host) {
@@ -56,11 +71,11 @@ op_report report_op(const moira_op_header& header, const plugin_host& host) {
 } // namespace
 
 result<std::vector<op_report>> report_ops(const checkpoint& model, const plugin_host& host, const settings& all) {
-    const auto weight_type = weight_type_of(model);
-    if (!weight_type)
-        return tl::unexpected(weight_type.error());
+    const auto weights = weight_forms_of(model, all);
+    if (!weights)
+        return tl::unexpected(weights.error());
     std::vector<op_report> reports;
-    for (const op_description& op : ops_of_model(model.shape(), limits_of(model.shape(), all), *weight_type))
+    for (const op_description& op : ops_of_model(model.shape(), limits_of(model.shape(), all), *weights))
         reports.push_back(report_op(header_of(op), host));
     return reports;
 }

@@ -52,7 +52,7 @@ struct architecture {
 /// Null where nobody knows the type.
 const architecture* find_architecture(std::string_view model_type) noexcept;
 
-/// "deepseek_v3, qwen3_moe"
+/// "deepseek_v3, olmoe, qwen3_moe"
 std::string architecture_names();
 
 } // namespace moira

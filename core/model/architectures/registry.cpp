@@ -5,12 +5,14 @@
 namespace moira {
 
 extern const architecture deepseek_v3_architecture;
+extern const architecture olmoe_architecture;
 extern const architecture qwen3_moe_architecture;
 
 namespace {
 
 constexpr std::array known{
     &deepseek_v3_architecture,
+    &olmoe_architecture,
     &qwen3_moe_architecture,
 };
 

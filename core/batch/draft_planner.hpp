@@ -18,6 +18,7 @@ struct speculation_options {
     draft_source source = draft_source::none;
     std::int32_t draft_max = 4; ///< tokens of one draft
     bool automatic = false;     ///< by repetition, or with `source` where that is measured to pay
+    double tokens_before_trial = source_choice::tokens_before_trial_default; ///< of `automatic`
 };
 
 /// Which tokens the sequences of the next step draft. Drafts take only what nobody else wants: rows that the step has
@@ -31,7 +32,7 @@ public:
     };
 
     explicit draft_planner(const speculation_options& options)
-        : options_(options), choice_(options.source == draft_source::model) {}
+        : options_(options), choice_(options.source == draft_source::model, options.tokens_before_trial) {}
 
     bool on() const noexcept { return options_.source != draft_source::none && options_.draft_max > 0; }
 

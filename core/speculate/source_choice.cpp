@@ -64,7 +64,7 @@ void plain_cost::note(std::int32_t sequences, double tokens, double cost) noexce
 void source_choice::note_step(std::int32_t sequences, double tokens, double cost, bool ngram, bool model) noexcept {
     if (!ngram && !model) {
         plain_.note(sequences, tokens, cost);
-        known_ = known_ || plain_.per_token(sequences) > 0;
+        plain_tokens_ += std::isfinite(tokens) ? std::max(tokens, 0.0) : 0.0;
         return;
     }
     // Where drafts leave no plain step to compare with, the trial ends as one that did not pay: then there are some.

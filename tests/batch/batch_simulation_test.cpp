@@ -81,6 +81,7 @@ private:
         options.speculation.source = std::vector{draft_source::none, draft_source::ngram, draft_source::model,
                                                  draft_source::model}[random_() % 4];
         options.speculation.draft_max = between(0, 6);
+        options.speculation.tokens_before_trial = 0;
         options.speculation.automatic = options.speculation.source != draft_source::none && chance(3);
         return options;
     }

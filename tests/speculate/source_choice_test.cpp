@@ -71,9 +71,11 @@ TEST_CASE("where repetition pays, it is used") {
     CHECK(found.cost_per_token < 0.85);
 }
 
-TEST_CASE("a model without the layer never drafts with it, and nothing is tried before the cost without is known") {
+TEST_CASE("a model without the layer never drafts with it, and a short life never tries the layer") {
     CHECK(run({.model_tokens = 3}, false).model_share == 0);
     source_choice choice(true);
+    CHECK(choice.at_start() == draft_source::ngram);
+    choice.note_step(1, source_choice::tokens_before_trial_default - 1, 1000, false, false);
     CHECK(choice.at_start() == draft_source::ngram);
     choice.note_step(1, 1, 1.0, false, false);
     CHECK(choice.at_start() == draft_source::model);

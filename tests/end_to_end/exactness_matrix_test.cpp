@@ -418,7 +418,7 @@ TEST_CASE("experts rounded to FP8 have hashes of their own, which are as steady"
     for (std::size_t request = 0; request < rounded.expected().size(); ++request)
         CHECK(rounded.expected()[request].logits_hash != exact.expected()[request].logits_hash);
     std::mt19937 random(20'240'612);
-    const auto wanted = combinations_wanted() / 2;
+    const auto wanted = combinations_wanted() / 4; // a group of its own, the same machinery
     while (rounded.checked() < wanted)
         rounded.check(combination(random));
     watch.report("experts in FP8", rounded.checked());

@@ -93,6 +93,12 @@ inline simd_float simd_bf16_first(const void* pairs) {
 inline simd_float simd_bf16_second(const void* pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(int(0xFFFF0000u))));
 }
+// Back to pairs, for values that BF16 holds exactly.
+inline void simd_bf16_store_pairs(void* pairs, simd_float first, simd_float second) {
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(first), 16);
+    const __m512i high = _mm512_and_si512(_mm512_castps_si512(second), _mm512_set1_epi32(int(0xFFFF0000u)));
+    _mm512_storeu_si512(pairs, _mm512_or_si512(low, high));
+}
 
 // E4M3 to BF16, exactly, 64 numbers at a time: one look-up gives a number's upper BF16 byte, one its lower one, each
 // out of 128 by the number without its sign (vpermi2b ignores the top bit of an index). E4M3's subnormals are normal in

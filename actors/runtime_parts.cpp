@@ -94,6 +94,7 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
     compute_pool::options threads;
     threads.threads = static_cast<std::uint32_t>(all.compute.threads);
     threads.spin_us_max = static_cast<std::uint32_t>(all.compute.spin_us);
+    threads.shrink_when_crowded = true;
     room.pool = std::make_unique<compute_pool>(threads);
     plugin_host::options plugins;
     plugins.folders = place.plugin_folders;

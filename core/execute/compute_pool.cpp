@@ -25,6 +25,15 @@ constexpr int wait_pauses_max = 1000;
 /// After the pauses somebody else probably holds the core: let it run, then sleep.
 constexpr int wait_yields_max = 16;
 
+/// After a team in which the caller waited longer than it worked, it works alone for twice as long as it waited; for
+/// four times as long if the next try goes the same way, and so on up to 32 times, so that tries cost 3 % at most.
+constexpr std::uint32_t bad_tries_max = 5;
+
+/// So many teams in a row without a wait and the neighbour has left.
+constexpr std::uint32_t good_tasks_wanted = 1'000;
+
+using pool_clock = std::chrono::steady_clock;
+
 /// Between two looks at the clock.
 constexpr int pauses_per_clock_read = 64;
 
@@ -38,17 +47,21 @@ void pause() noexcept {
 
 /// Waits until `word` is no longer `old`, for an event that is expected soon. Ends in a sleep, so that members that
 /// wait never starve the one they wait for, however few cores there are. `crowded` is set while it does not spin.
-void wait_briefly(const std::atomic<std::uint32_t>& word, std::uint32_t old, std::atomic<bool>& crowded) noexcept {
+/// Returns the time that it waited without spinning.
+pool_clock::duration wait_briefly(const std::atomic<std::uint32_t>& word, std::uint32_t old,
+                                  std::atomic<bool>& crowded) noexcept {
     for (int i = 0; i < wait_pauses_max; ++i) {
         if (word.load(std::memory_order_acquire) != old)
-            return;
+            return {};
         pause();
     }
+    const auto begin = pool_clock::now();
     crowded.store(true, std::memory_order_relaxed);
     for (int i = 0; i < wait_yields_max && word.load(std::memory_order_acquire) == old; ++i)
         std::this_thread::yield();
     word.wait(old, std::memory_order_acquire);
     crowded.store(false, std::memory_order_relaxed);
+    return pool_clock::now() - begin;
 }
 
 /// Waits for an event that may be far away: spins for `spin`, then parks.
@@ -68,7 +81,8 @@ void wait_for_work(const std::atomic<std::uint32_t>& word, std::uint32_t old, st
 struct team {
     alignas(cache_line_bytes) std::atomic<std::uint32_t> arrived{0};
     alignas(cache_line_bytes) std::atomic<std::uint32_t> phase{0};
-    std::atomic<bool> crowded{false}; // a hint: some member waits without spinning
+    std::atomic<bool> crowded{false};     // a hint: some member waits without spinning
+    pool_clock::duration caller_waited{}; // without spinning, in the running task; the caller's own
 };
 
 /// Set while this thread executes a task of any pool: a nested run stays on this thread.
@@ -107,11 +121,13 @@ struct alignas(cache_line_bytes) seat {
 } // namespace
 
 struct compute_pool::impl {
-    explicit impl(std::uint32_t wanted, std::chrono::microseconds spin_time) : seats(wanted), spin(spin_time) {}
+    impl(std::uint32_t wanted, const options& given)
+        : seats(wanted), spin(given.spin_us_max), shrinks(given.shrink_when_crowded) {}
 
     std::vector<seat> seats; // one per member; the caller's is never used
     std::vector<std::thread> threads;
     const std::chrono::microseconds spin;
+    const bool shrinks;
 
     std::mutex turn; // one task at a time
     // The task: written by the caller before it assigns seats, not touched again until every member is done.
@@ -119,6 +135,11 @@ struct compute_pool::impl {
     void* argument = nullptr;
     std::uint32_t team_size = 0;
     team shared;
+    // For options.shrink_when_crowded.
+    pool_clock::time_point alone_until{};
+    pool_clock::time_point last_end{}; // of a task of a team
+    std::uint32_t bad_tries = 0;
+    std::uint32_t good_tasks = 0; // since the last bad one
     alignas(cache_line_bytes) std::atomic<std::uint32_t> running{0};
 
     void work(std::uint32_t rank) {
@@ -145,23 +166,46 @@ struct compute_pool::impl {
 
     void run_team(std::uint32_t size, moira_team_function task, void* task_argument) {
         const std::scoped_lock lock(turn);
+        const auto begin = shrinks ? pool_clock::now() : pool_clock::time_point{};
+        if (shrinks && begin < alone_until)
+            return execute(task, task_argument, 0, 1, nullptr);
         function = task;
         argument = task_argument;
         team_size = size;
+        shared.caller_waited = {};
         running.store(size - 1, std::memory_order_relaxed);
         for (std::uint32_t rank = 1; rank < size; ++rank)
             assign(rank);
         execute(task, task_argument, 0, size, &shared);
         for (std::uint32_t left = running.load(std::memory_order_acquire); left != 0;
              left = running.load(std::memory_order_acquire))
-            wait_briefly(running, left, shared.crowded);
+            shared.caller_waited += wait_briefly(running, left, shared.crowded);
+        if (shrinks)
+            judge(begin);
+    }
+
+    /// A caller that waited longer than it worked had been done earlier alone. Members that had parked are not blamed.
+    void judge(pool_clock::time_point begin) {
+        const auto end = pool_clock::now();
+        const bool members_spun = begin - last_end < spin;
+        last_end = end;
+        if (shared.caller_waited * 2 < end - begin) {
+            if (++good_tasks >= good_tasks_wanted)
+                bad_tries = 0;
+            return;
+        }
+        if (!members_spun)
+            return;
+        good_tasks = 0;
+        bad_tries = std::min(bad_tries + 1, bad_tries_max);
+        alone_until = end + shared.caller_waited * (1u << bad_tries);
     }
 };
 
 compute_pool::compute_pool(const options& wanted) {
     const std::uint32_t asked = wanted.threads == 0 ? read_device_facts().cpu_cores : wanted.threads;
     const std::uint32_t members = std::clamp(asked, 1u, threads_max);
-    impl_ = std::make_unique<impl>(members, std::chrono::microseconds(wanted.spin_us_max));
+    impl_ = std::make_unique<impl>(members, wanted);
     const signal_block no_signals;
     impl_->threads.reserve(members - 1);
     for (std::uint32_t rank = 1; rank < members; ++rank) {
@@ -206,7 +250,9 @@ void compute_pool::barrier(const moira_team_member& member) {
         shared.phase.fetch_add(1, std::memory_order_seq_cst);
         shared.phase.notify_all();
     } else {
-        wait_briefly(shared.phase, phase, shared.crowded);
+        const auto waited = wait_briefly(shared.phase, phase, shared.crowded);
+        if (member.rank == 0)
+            shared.caller_waited += waited;
     }
 }
 

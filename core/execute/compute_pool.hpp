@@ -15,6 +15,7 @@ public:
     struct options {
         std::uint32_t threads = 0;           ///< 0: the cores that this process may use
         std::uint32_t spin_us_max = 200;     ///< longer than the gap between two ops of a layer, shorter than a time slice
+        bool shrink_when_crowded = false;    ///< let the caller work alone while waiting for the others costs more than it saves
     };
 
     explicit compute_pool(const options& wanted);
@@ -25,7 +26,8 @@ public:
     std::uint32_t size() const noexcept;
 
     /// Runs `function` once on each of at most `team_size_max` members (0: all); the caller is member 0. One task at a
-    /// time: concurrent callers take turns. Nested calls run on the caller alone (team size 1).
+    /// time: concurrent callers take turns. Nested calls run on the caller alone (team size 1), as do all for a while
+    /// after a team lost its cores to a neighbour, if options.shrink_when_crowded.
     void run(std::uint32_t team_size_max, moira_team_function function, void* argument);
 
     /// Waits until all members of the running task have arrived. Only from within a task.

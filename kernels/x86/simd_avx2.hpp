@@ -100,6 +100,12 @@ inline simd_float simd_bf16_second(const void* pairs) {
     return _mm256_castsi256_ps(
         _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(pairs)), _mm256_set1_epi32(int(0xFFFF0000u))));
 }
+// Back to pairs, for values that BF16 holds exactly.
+inline void simd_bf16_store_pairs(void* pairs, simd_float first, simd_float second) {
+    const __m256i low = _mm256_srli_epi32(_mm256_castps_si256(first), 16);
+    const __m256i high = _mm256_and_si256(_mm256_castps_si256(second), _mm256_set1_epi32(int(0xFFFF0000u)));
+    _mm256_storeu_si256(static_cast<__m256i*>(pairs), _mm256_or_si256(low, high));
+}
 
 // Vector v (8 columns) of a pair row of E4M3, in the order of f8_pair_offset: the first and the second of each pair,
 // widened, times 1 / simd_f8_factor, exactly. The bits of a byte, moved to the fields of an F16, are that number in F16

@@ -62,12 +62,17 @@ inline float simd_sum(simd_float value) {
 }
 // The sums of values[0 .. 3], to out[0 .. 3].
 inline void simd_sum_four(const simd_float* values, float* out) {
-    __m128 parts[4];
-    for (int i = 0; i < 4; ++i) {
-        const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(values[i]), _mm512_extractf32x8_ps(values[i], 1));
-        parts[i] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-    }
-    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(parts[0], parts[1]), _mm_hadd_ps(parts[2], parts[3])));
+    // Halves, then quarters, of two and of four vectors at a time; then neighbours within the quarters.
+    __m512 halves[2];
+    for (int i = 0; i < 2; ++i)
+        halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(values[2 * i], values[2 * i + 1], 0x44),
+                                  _mm512_shuffle_f32x4(values[2 * i], values[2 * i + 1], 0xEE));
+    const __m512 quarters = _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88),
+                                          _mm512_shuffle_f32x4(halves[0], halves[1], 0xDD));
+    const __m512 pairs = _mm512_add_ps(quarters, _mm512_permute_ps(quarters, 0xB1));
+    const __m512 sums = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0x4E));
+    const __m512i first_of_quarters = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_quarters, sums)));
 }
 inline float simd_largest(simd_float value) {
     return _mm512_reduce_max_ps(value);
@@ -92,6 +97,12 @@ inline simd_float simd_bf16_first(const void* pairs) {
 }
 inline simd_float simd_bf16_second(const void* pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(int(0xFFFF0000u))));
+}
+// Back to pairs, for values that BF16 holds exactly.
+inline void simd_bf16_store_pairs(void* pairs, simd_float first, simd_float second) {
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(first), 16);
+    const __m512i high = _mm512_and_si512(_mm512_castps_si512(second), _mm512_set1_epi32(int(0xFFFF0000u)));
+    _mm512_storeu_si512(pairs, _mm512_or_si512(low, high));
 }
 
 // E4M3 to BF16, exactly, 64 numbers at a time: one look-up gives a number's upper BF16 byte, one its lower one, each

@@ -97,6 +97,52 @@ inline void sum_f8(register_block<rows, vectors>& total, const tile_shape& shape
     }
 }
 
+// The weights of vector v of a BF16 pair row.
+inline void widen_bf16(const char* row, uint32_t v, simd_float& first, simd_float& second) {
+    first = simd_bf16_first(row + v * simd_lanes * 4);
+    second = simd_bf16_second(row + v * simd_lanes * 4);
+}
+
+// One block of scales of E4M3, decoded to BF16 pairs (exact, with 1 / simd_f8_factor too) for rows that share it.
+constexpr uint32_t decoded_k_max = 256;
+struct alignas(64) decoded_block {
+    char bytes[decoded_k_max / 2 * row_bytes_wide];
+};
+
+void decode_block(const char* weights, uint64_t pairs, decoded_block& decoded) {
+    for (uint64_t pair = 0; pair < pairs; ++pair)
+        for (uint32_t v = 0; v < tile_columns / simd_lanes; ++v) {
+            simd_float first;
+            simd_float second;
+            simd_f8_widen(reinterpret_cast<const uint8_t*>(weights + pair * tile_columns * 2), v, first, second);
+            simd_bf16_store_pairs(decoded.bytes + pair * row_bytes_wide + v * simd_lanes * 4, first, second);
+        }
+}
+
+// total += scale * partial sums of a decoded block, as sum_f8 does it; total begins at 0 in the first block.
+struct decoded_part {
+    const decoded_block& weights;
+    float scale;
+    uint64_t begin; // in K
+    uint64_t end;
+};
+template <uint32_t rows>
+void add_decoded(const decoded_part& part, const float* const* x, float (*out)[tile_columns]) {
+    constexpr uint32_t vectors = block_vectors(rows);
+    for (uint32_t column = 0; column < tile_columns; column += vectors * simd_lanes) {
+        register_block<rows, vectors> partial;
+        clear<rows, vectors>(partial);
+        sum_pairs<rows, vectors>(partial, part.weights.bytes + uint64_t{column} * 4, row_bytes_wide, x, part.begin,
+                                 part.end, widen_bf16);
+        for (uint32_t r = 0; r < rows; ++r)
+            for (uint32_t v = 0; v < vectors; ++v) {
+                float* total = out[r] + column + v * simd_lanes;
+                const simd_float before = part.begin == 0 ? simd_zero() : simd_load(total);
+                simd_store(total, simd_multiply_add(partial[r][v], simd_set(part.scale), before));
+            }
+    }
+}
+
 template <uint32_t rows, uint32_t vectors>
 void multiply_block(const tile_shape& shape, const tile_weights& tile, const float* const* x, uint32_t first_column,
                     float (*out)[tile_columns]) {
@@ -108,11 +154,7 @@ void multiply_block(const tile_shape& shape, const tile_weights& tile, const flo
     else if (shape.format == tile_format::f32)
         sum_f32<rows, vectors>(sums, weights, x, shape.k);
     else
-        sum_pairs<rows, vectors>(sums, weights, row_bytes_wide, x, 0, shape.k,
-                                 [](const char* row, uint32_t v, simd_float& first, simd_float& second) {
-                                     first = simd_bf16_first(row + v * simd_lanes * 4);
-                                     second = simd_bf16_second(row + v * simd_lanes * 4);
-                                 });
+        sum_pairs<rows, vectors>(sums, weights, row_bytes_wide, x, 0, shape.k, widen_bf16);
     store<rows, vectors>(sums, first_column, out);
 }
 
@@ -124,15 +166,35 @@ void multiply_rows(const tile_shape& shape, const tile_weights& tile, const floa
         multiply_block<rows, vectors>(shape, tile, x, column, out);
 }
 
-// The rows that are left over when full register blocks are done.
-template <uint32_t rows>
-void multiply_rest(const tile_shape& shape, const tile_weights& tile, const float* const* x, uint32_t count,
-                   float (*out)[tile_columns]) {
-    if constexpr (rows > 0) {
-        if (count == rows)
-            multiply_rows<rows>(shape, tile, x, out);
+// Calls function.template operator()<n>(row) for all rows, as many at a time as registers hold.
+template <uint32_t rest, class Function>
+void for_rest(uint32_t row, uint32_t count, const Function& function) {
+    if constexpr (rest > 0) {
+        if (count == rest)
+            function.template operator()<rest>(row);
         else
-            multiply_rest<rows - 1>(shape, tile, x, count, out);
+            for_rest<rest - 1>(row, count, function);
+    }
+}
+template <class Function>
+void for_row_blocks(uint32_t rows, const Function& function) {
+    uint32_t row = 0;
+    for (; row + simd_block_rows <= rows; row += simd_block_rows)
+        function.template operator()<simd_block_rows>(row);
+    for_rest<simd_block_rows - 1>(row, rows - row, function);
+}
+
+void multiply_decoded(const tile_shape& shape, const tile_weights& tile, const float* const* x, uint32_t rows,
+                      tile_sums& sums) {
+    const uint64_t block_bytes = (uint64_t{shape.block_k} + 1) / 2 * tile_columns * 2;
+    const char* weights = tile.data;
+    const float* scale = tile.scales;
+    decoded_block decoded;
+    for (uint64_t begin = 0; begin < shape.k; begin += shape.block_k, weights += block_bytes, ++scale) {
+        const uint64_t end = std::min<uint64_t>(begin + shape.block_k, shape.k);
+        decode_block(weights, (end - begin + 1) / 2, decoded);
+        const decoded_part part{decoded, *scale * simd_f8_factor, begin, end};
+        for_row_blocks(rows, [&]<uint32_t count>(uint32_t row) { add_decoded<count>(part, x + row, sums.at + row); });
     }
 }
 
@@ -143,11 +205,15 @@ void multiply_tiles(const tile_shape& shape, const tile_weights* tiles, uint32_t
     if constexpr (simd_has_bf16_dot)
         if (shape.format == tile_format::bf16_dot || shape.format == tile_format::f8_dot)
             return multiply_tiles_dot(shape, tiles, tile_total, x, rows, sums);
+    const bool decodes =
+        shape.format == tile_format::f8_wide && rows > simd_block_rows && shape.block_k <= decoded_k_max;
     for (uint32_t t = 0; t < tile_total; ++t) {
-        uint32_t row = 0;
-        for (; row + simd_block_rows <= rows; row += simd_block_rows)
-            multiply_rows<simd_block_rows>(shape, tiles[t], x + row, sums[t].at + row);
-        multiply_rest<simd_block_rows - 1>(shape, tiles[t], x + row, rows - row, sums[t].at + row);
+        if (decodes)
+            multiply_decoded(shape, tiles[t], x, rows, sums[t]);
+        else
+            for_row_blocks(rows, [&]<uint32_t count>(uint32_t row) {
+                multiply_rows<count>(shape, tiles[t], x + row, sums[t].at + row);
+            });
     }
 }
 

@@ -130,6 +130,31 @@ TEST_CASE("barriers get through beside busy neighbours") {
     CHECK(race.wrong == 0);
 }
 
+TEST_CASE("a caller whose team keeps it waiting works alone for a while, if asked to, then tries again") {
+    const auto slow_member = [](void*, const moira_team_member* member) {
+        if (member->rank != 0)
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    };
+    for (const bool shrinks : {false, true}) {
+        // Members spin longer than this test takes: none may be excused for having parked.
+        compute_pool pool({2, 60'000'000, shrinks});
+        bool worked_alone = false;
+        for (int attempt = 0; attempt < 5 && !worked_alone; ++attempt) {
+            pool.run(0, slow_member, nullptr); // the first is not judged
+            pool.run(0, slow_member, nullptr);
+            visit seen;
+            pool.run(0, record_visit, &seen);
+            worked_alone = seen.size == 1;
+            if (!shrinks)
+                break;
+        }
+        CHECK(worked_alone == shrinks);
+        visit seen;
+        while (seen.size != 2) // ends: the pause is at most 32 times what was waited
+            pool.run(0, record_visit, &seen);
+    }
+}
+
 TEST_CASE("a nested run stays on its caller, as a team of one whose barrier passes") {
     compute_pool pool({2, 50});
     struct nest {

@@ -93,8 +93,9 @@ public:
         for (std::uint32_t i = 0; i < threads; ++i)
             team.emplace_back([this] { work(); });
         std::unique_lock lock(mutex_);
-        while (running_ > 0) {
-            ended_.wait_for(lock, progress_interval);
+        // Asked and told at least once, also where the team ended before this thread came to look.
+        for (bool ended = false; !ended;) {
+            ended = ended_.wait_for(lock, progress_interval, [this] { return running_ == 0; });
             progress(written_);
             if (interrupted && interrupted())
                 failure_ = ECANCELED;

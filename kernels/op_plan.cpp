@@ -137,7 +137,7 @@ workspace_plan plan_workspace(const moira_op_header& desc) {
     }
     if (desc.op == MOIRA_OP_ATTENTION_MLA) {
         const auto& d = desc_as<moira_attention_mla_desc>(desc);
-        return {0, mla_task_heads(d) * (mla_query_floats(d) + mla_latent_floats(d)) * sizeof(float)};
+        return {0, mla_slots(d) * (mla_query_floats(d) + mla_latent_floats(d)) * sizeof(float)};
     }
     return {};
 }

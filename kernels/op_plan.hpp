@@ -83,7 +83,7 @@ inline page_limits page_limits_of(const moira_attention_mla_desc& desc, const mo
 // (16 KiB; the largest known model has 512).
 inline constexpr uint32_t router_experts_max = 1024;
 
-// MLA scratch of one member: for each of a few heads that read the latents together the query in latent space followed
+// MLA scratch of one member: for each head of a few rows that are computed together the query in latent space followed
 // by its rotary part, then for each the weighted latent. In floats, each a whole number of cache lines.
 inline uint64_t mla_query_floats(const moira_attention_mla_desc& desc) {
     return (uint64_t{desc.kv_rank} + desc.rope_dim + 15) / 16 * 16;
@@ -91,9 +91,14 @@ inline uint64_t mla_query_floats(const moira_attention_mla_desc& desc) {
 inline uint64_t mla_latent_floats(const moira_attention_mla_desc& desc) {
     return (uint64_t{desc.kv_rank} + 15) / 16 * 16;
 }
+// Heads of a row that read the latents together, and rows that share the heads' projections: six fill a register block.
 inline uint32_t mla_task_heads(const moira_attention_mla_desc& desc) {
-    constexpr uint32_t heads_max = 16; // 64 KiB for DeepSeek-V3
+    constexpr uint32_t heads_max = 16;
     return desc.heads < heads_max ? desc.heads : heads_max;
+}
+inline constexpr uint32_t mla_task_rows = 6;
+inline uint64_t mla_slots(const moira_attention_mla_desc& desc) { // 408 KiB for DeepSeek-V3
+    return uint64_t{mla_task_heads(desc)} * mla_task_rows;
 }
 
 // Elements between the rows of the inner activations that the two phases of expert_ffn share.

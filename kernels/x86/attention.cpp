@@ -306,17 +306,18 @@ head_range heads_of_row(const work_share& share, uint64_t rows, uint64_t row) {
     return {first_from(share.begin), first_from(share.end)};
 }
 
-// out[n] = matrix [n, k] * x[k].
-void project(const moira_quantization& quantization, uint32_t n, uint32_t k, const void* packed, const float* x,
-             float* out) {
+// out[r][n] = matrix [n, k] * x[r][k] for a few rows.
+void project(const moira_quantization& quantization, uint32_t n, uint32_t k, const void* packed, uint32_t rows,
+             const float* const* x, float* const* out) {
     // Weights are widened, activations exact: two more roundings per score would be felt in every layer.
     const tile_matrix matrix = tile_matrix_at(quantization, MOIRA_COMPUTE_F32, n, k, packed);
     tile_sums sums;
     for (uint64_t tile = 0; tile < tile_count(n); ++tile) {
         const tile_weights weights = matrix.at(tile, 1);
-        multiply_tiles(matrix.shape, &weights, 1, &x, 1, &sums);
+        multiply_tiles(matrix.shape, &weights, 1, x, rows, &sums);
         const uint64_t columns = std::min<uint64_t>(tile_columns, n - tile * tile_columns);
-        std::memcpy(out + tile * tile_columns, sums.at[0], columns * sizeof(float));
+        for (uint32_t r = 0; r < rows; ++r)
+            std::memcpy(out[r] + tile * tile_columns, sums.at[r], columns * sizeof(float));
     }
 }
 
@@ -339,33 +340,71 @@ attention_task gqa_task(const moira_attention_gqa_desc& desc, const moira_attent
     return task;
 }
 
-// Some heads of one row, in latent space.
-void attend_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args, float* scratch, uint64_t index,
-                head_range heads) {
-    const mla_layout layout =
-        mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim);
-    const uint64_t q_width = uint64_t{desc.key_dim} + desc.rope_dim;
-    attention_task task{};
-    task.heads = static_cast<uint32_t>(heads.end - heads.begin);
-    task.query = scratch;
-    task.query_stride = mla_query_floats(desc);
-    task.out = scratch + task.query_stride * mla_task_heads(desc);
-    task.out_stride = mla_latent_floats(desc);
-    task.key_width = desc.kv_rank + desc.rope_dim;
-    task.value_width = desc.kv_rank;
-    task.scale = desc.scale;
-    const char* packed = static_cast<const char*>(args.weight) + heads.begin * layout.head_bytes;
-    const float* q = args.q + index * args.q_stride + heads.begin * q_width;
-    for (uint64_t i = 0; i < task.heads; ++i, q += q_width) {
-        float* query = scratch + i * task.query_stride;
-        project(desc.quantization, desc.kv_rank, desc.key_dim, packed + i * layout.head_bytes, q, query);
-        std::memcpy(query + desc.kv_rank, q + desc.key_dim, desc.rope_dim * sizeof(float));
+// Some heads of a few rows, in latent space. Rows share the projections' weights; each then attends on its own.
+struct mla_work {
+    const moira_attention_mla_desc& desc;
+    const moira_attention_args& args;
+    mla_layout layout;
+    head_range heads;
+    uint64_t row;
+    uint32_t rows;
+    float* scratch;
+
+    uint64_t head_count() const { return heads.end - heads.begin; }
+    const char* weights(uint64_t head) const {
+        return static_cast<const char*>(args.weight) + (heads.begin + head) * layout.head_bytes;
     }
-    attend(&task, 1, args.kv, args.row_table[index], desc.page_tokens, 0);
-    float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
-    for (uint64_t i = 0; i < task.heads; ++i)
-        project(desc.quantization, desc.value_dim, desc.kv_rank, packed + i * layout.head_bytes + layout.value,
-                task.out + i * task.out_stride, out + i * desc.value_dim);
+    float* query(uint64_t r, uint64_t head) const {
+        return scratch + (r * head_count() + head) * mla_query_floats(desc);
+    }
+    float* latent(uint64_t r, uint64_t head) const {
+        return scratch + mla_slots(desc) * mla_query_floats(desc) + (r * head_count() + head) * mla_latent_floats(desc);
+    }
+};
+
+void project_queries(const mla_work& work, uint64_t head) {
+    const moira_attention_mla_desc& desc = work.desc;
+    const float* from[mla_task_rows] = {};
+    float* to[mla_task_rows] = {};
+    for (uint64_t r = 0; r < work.rows; ++r) {
+        from[r] = work.args.q + (work.row + r) * work.args.q_stride +
+                  (work.heads.begin + head) * (uint64_t{desc.key_dim} + desc.rope_dim);
+        to[r] = work.query(r, head);
+        std::memcpy(to[r] + desc.kv_rank, from[r] + desc.key_dim, desc.rope_dim * sizeof(float));
+    }
+    project(desc.quantization, desc.kv_rank, desc.key_dim, work.weights(head), work.rows, from, to);
+}
+
+void project_values(const mla_work& work, uint64_t head) {
+    const moira_attention_mla_desc& desc = work.desc;
+    const float* from[mla_task_rows] = {};
+    float* to[mla_task_rows] = {};
+    for (uint64_t r = 0; r < work.rows; ++r) {
+        from[r] = work.latent(r, head);
+        to[r] = work.args.out + (work.row + r) * work.args.out_stride + (work.heads.begin + head) * desc.value_dim;
+    }
+    project(desc.quantization, desc.value_dim, desc.kv_rank, work.weights(head) + work.layout.value, work.rows, from,
+            to);
+}
+
+void attend_mla(const mla_work& work) {
+    const moira_attention_mla_desc& desc = work.desc;
+    for (uint64_t head = 0; head < work.head_count(); ++head)
+        project_queries(work, head);
+    for (uint64_t r = 0; r < work.rows; ++r) {
+        attention_task task{};
+        task.heads = static_cast<uint32_t>(work.head_count());
+        task.query = work.query(r, 0);
+        task.query_stride = mla_query_floats(desc);
+        task.out = work.latent(r, 0);
+        task.out_stride = mla_latent_floats(desc);
+        task.key_width = desc.kv_rank + desc.rope_dim;
+        task.value_width = desc.kv_rank;
+        task.scale = desc.scale;
+        attend(&task, 1, work.args.kv, work.args.row_table[work.row + r], desc.page_tokens, 0);
+    }
+    for (uint64_t head = 0; head < work.head_count(); ++head)
+        project_values(work, head);
 }
 
 } // namespace
@@ -398,18 +437,37 @@ void x86_attention_mla(const moira_attention_mla_desc& desc, const moira_attenti
                        const work_share& share) {
     const page_limits limits = page_limits_of(desc, args);
     const uint64_t step = mla_task_heads(desc);
+    mla_work work{desc,
+                  args,
+                  mla_layout_of(tile_packing(), desc.quantization, desc.kv_rank, desc.key_dim, desc.value_dim),
+                  {},
+                  0,
+                  0,
+                  share.scratch};
+    const auto heads_at = [&](uint64_t row, uint64_t begin) {
+        const head_range owned = heads_of_row(share, args.rows, row);
+        return head_range{std::max(begin, owned.begin), std::min(begin + step, owned.end)};
+    };
+    const auto valid = [&](uint64_t row) {
+        return attention_row_valid(args.row_table[row], args.kv.page_table, limits, 0);
+    };
     for (uint64_t begin = share.begin / args.rows; begin * args.rows < share.end; begin += step) {
-        for (uint64_t index = 0; index < args.rows; ++index) {
-            const head_range owned = heads_of_row(share, args.rows, index);
-            const head_range heads{std::max(begin, owned.begin), std::min(begin + step, owned.end)};
-            if (heads.begin >= heads.end)
+        for (work.row = 0; work.row < args.rows; work.row += work.rows) {
+            work.heads = heads_at(work.row, begin);
+            work.rows = 1;
+            if (work.heads.begin >= work.heads.end)
                 continue;
-            if (attention_row_valid(args.row_table[index], args.kv.page_table, limits, 0)) { // reported by find_error
-                attend_mla(desc, args, share.scratch, index, heads);
-            } else {
-                float* out = args.out + index * args.out_stride + heads.begin * desc.value_dim;
-                std::memset(out, 0, (heads.end - heads.begin) * desc.value_dim * sizeof(float));
+            if (!valid(work.row)) { // reported by find_error
+                float* out = args.out + work.row * args.out_stride + work.heads.begin * desc.value_dim;
+                std::memset(out, 0, work.head_count() * desc.value_dim * sizeof(float));
+                continue;
             }
+            for (; work.rows < mla_task_rows && work.row + work.rows < args.rows; ++work.rows) {
+                const head_range next = heads_at(work.row + work.rows, begin);
+                if (next.begin != work.heads.begin || next.end != work.heads.end || !valid(work.row + work.rows))
+                    break;
+            }
+            attend_mla(work);
         }
     }
 }

@@ -105,11 +105,19 @@ public:
         compute_s_ += outcome->compute_s;
         stall_s_ += outcome->stall_s;
         const auto verdict = std::exchange(verdict_, nullptr);
+        const auto plan = std::exchange(plan_, nullptr);
         auto outputs = machine_->advance(*outcome, now, verdict && verdict->step == outcome->number ? verdict.get() : nullptr);
         // The stream gets its next step before anybody reads the news of this one.
         follows_ = next_step();
+        show_verifier(plan, outcome);
         deliver(std::move(outputs));
         answer_drain();
+    }
+
+    /// A step without drafts, which the stream has shown to nobody else; the next one runs already.
+    void show_verifier(const step_plan_ptr& plan, const step_result_ptr& outcome) {
+        if (verifier_ && plan && plan->number == outcome->number && plan->to_verify && !plan->holds_drafts)
+            self_->send(verifier_, judge_atom{}, plan, outcome);
     }
 
     /// The stream before ended between two steps, or its step is lost: every running sequence is recomputed from its
@@ -197,6 +205,7 @@ private:
         step_number_ = plan->number;
         step_begun_ = clock::now();
         step_in_flight_ = true;
+        plan_ = plan;
         tell_verifier();
         self_->send(stream_, run_step_atom{}, std::move(plan), step_listener_actor{batcher_actor{self_}});
         return true;
@@ -301,6 +310,7 @@ private:
     bool hangs_ = false;
     std::uint64_t step_number_ = 0;
     bool step_in_flight_ = false;
+    step_plan_ptr plan_;                   ///< of the step in flight
     speculative_verifier_actor verifier_;
     bool verifier_late_ = false;           ///< a verdict was overdue: not waited for until one comes in time
     step_verdict_ptr verdict_;             ///< came before its step's result

@@ -21,8 +21,9 @@ public:
 
     void run_step(const step_plan_ptr& plan, const step_listener_actor& listener) {
         const step_result_ptr outcome = std::make_shared<step_result>(run_(*plan));
-        // To both: neither's loss may cost the other the result.
-        if (verifier_ && plan->to_verify)
+        // To both: neither's loss may cost the other the result. Where there are no drafts nobody waits for the verdict,
+        // and the batcher shows it the step once the next one runs: waking a thread here would hold that one up by 10 us.
+        if (verifier_ && plan->holds_drafts)
             self_->send(verifier_, judge_atom{}, plan, outcome);
         self_->send(listener, advance_atom{}, outcome);
         // After the answer: the next step is planned while the predictor learns from this one.

@@ -31,9 +31,10 @@ public:
     }
 
     void judge(const step_plan& plan, const step_result& outcome) {
-        auto verdict = std::make_shared<const step_verdict>(machine_->judge(plan.number, drafts_of(plan, outcome)));
-        if (listener_)
-            self_->send(listener_, verdict_atom{}, step_verdict_ptr(std::move(verdict)));
+        auto verdict = machine_->judge(plan.number, drafts_of(plan, outcome));
+        // Most steps of most texts repeat nothing, and nobody waits for the verdict on no draft.
+        if (listener_ && verdict.news)
+            self_->send(listener_, verdict_atom{}, std::make_shared<const step_verdict>(std::move(verdict)));
     }
 
 private:

@@ -231,6 +231,7 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
                           [](const step_chunk& chunk) { return chunk.owner->uncomputed() == 1; });
     auto plan = std::make_shared<step_plan>(build_step(++number, chunks, pages.page_tokens()));
     plan->to_verify = to_verify;
+    plan->holds_drafts = drafted_rows > 0;
     in_flight = true;
     rows_decoding = decoding ? plan->rows() : 0;
     ++counts.steps;

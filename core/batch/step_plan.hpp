@@ -45,6 +45,7 @@ struct step_plan {
     std::vector<sample_request> samples;
     std::vector<draft_request> draft_requests;  ///< one per sequence where the model drafts, otherwise none
     std::int32_t sequences = 0;
+    bool holds_drafts = false;  ///< the next step waits for the verifier's verdict
     bool to_verify = false;  ///< the verifier wants to see it: it holds drafts or samples of texts that are followed
 
     std::int32_t rows() const noexcept { return static_cast<std::int32_t>(tokens.size()); }

@@ -72,8 +72,10 @@ draft_verdict draft_verifier::judge_one(const sampled_draft& drafted) {
 step_verdict draft_verifier::judge(std::uint64_t step, std::span<const sampled_draft> drafts) {
     step_verdict verdict{step, {}};
     ++judgements_;
-    for (const auto& each : drafts)
-        verdict.drafts.push_back(judge_one(each));
+    for (const auto& each : drafts) {
+        const auto& judged = verdict.drafts.emplace_back(judge_one(each));
+        verdict.news = verdict.news || !each.draft.empty() || !judged.followed || !judged.proposal.tokens.empty();
+    }
     return verdict;
 }
 

@@ -47,6 +47,7 @@ struct draft_verdict {
 struct step_verdict {
     std::uint64_t step = 0;
     std::vector<draft_verdict> drafts;
+    bool news = false; ///< a draft was judged, something is proposed, or a text is not followed: worth a message
 
     const draft_verdict* find(request_id request) const noexcept;
 };

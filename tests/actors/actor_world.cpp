@@ -127,7 +127,7 @@ void actor_world::let_verifier_judge() {
 
 void actor_world::answer_step() {
     answer_batcher();
-    if (verifier && answered_->to_verify)
+    if (verifier && answered_->holds_drafts)
         let_verifier_judge();
 }
 

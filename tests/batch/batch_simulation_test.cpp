@@ -154,7 +154,8 @@ private:
 
     /// The verdict comes with the result, later, or not at all, and now and then the verifier has forgotten everything.
     void end_step(const step_plan& plan, const step_result& outcome) {
-        REQUIRE((plan.to_verify || !batch_.drafts_in_flight()));
+        REQUIRE((plan.holds_drafts || !batch_.drafts_in_flight()));
+        REQUIRE((plan.to_verify || !plan.holds_drafts));
         const auto verdict = verifier_.judge(plan.number, drafts_of(plan, outcome));
         if (late_ && chance(2))
             batch_.take_proposals(*std::exchange(late_, std::nullopt));

@@ -29,10 +29,11 @@ constexpr int wait_yields_max = 16;
 /// four times as long if the next try goes the same way, and so on up to 32 times, so that tries cost 3 % at most.
 constexpr std::uint32_t bad_tries_max = 5;
 
-/// So many teams in a row without a wait and the neighbour has left.
-constexpr std::uint32_t good_tasks_wanted = 1'000;
-
 using pool_clock = std::chrono::steady_clock;
+
+/// A neighbour on one of the cores lets a team run well for a time slice (3 to 12 ms) and then stops it for one. After so
+/// much work without a wait it has left.
+constexpr auto good_work_wanted = std::chrono::milliseconds(100);
 
 /// Between two looks at the clock.
 constexpr int pauses_per_clock_read = 64;
@@ -139,7 +140,7 @@ struct compute_pool::impl {
     pool_clock::time_point alone_until{};
     pool_clock::time_point last_end{}; // of a task of a team
     std::uint32_t bad_tries = 0;
-    std::uint32_t good_tasks = 0; // since the last bad one
+    pool_clock::duration good_work{}; // of teams, since the last bad one
     alignas(cache_line_bytes) std::atomic<std::uint32_t> running{0};
 
     void work(std::uint32_t rank) {
@@ -190,13 +191,14 @@ struct compute_pool::impl {
         const bool members_spun = begin - last_end < spin;
         last_end = end;
         if (shared.caller_waited * 2 < end - begin) {
-            if (++good_tasks >= good_tasks_wanted)
+            good_work += end - begin;
+            if (good_work >= good_work_wanted)
                 bad_tries = 0;
             return;
         }
         if (!members_spun)
             return;
-        good_tasks = 0;
+        good_work = {};
         bad_tries = std::min(bad_tries + 1, bad_tries_max);
         alone_until = end + shared.caller_waited * (1u << bad_tries);
     }

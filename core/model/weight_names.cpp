@@ -10,6 +10,38 @@ void weight_list::add_ffn(ffn_weight_names& names, const std::string& prefix, st
     add(names.down, prefix + "down_proj.weight", {hidden, inner});
 }
 
+void weight_list::add_gqa(attention_weight_names& names, const std::string& prefix, const model_shape& shape) {
+    const auto& gqa = *shape.gqa;
+    const std::int64_t kv_width = gqa.kv_heads * gqa.head_dim;
+    add(names.q, prefix + "q_proj.weight", {shape.query_width(), shape.hidden});
+    add(names.k, prefix + "k_proj.weight", {kv_width, shape.hidden});
+    add(names.v, prefix + "v_proj.weight", {kv_width, shape.hidden});
+    add(names.o, prefix + "o_proj.weight", {shape.hidden, shape.attention_width()});
+    if (gqa.bias) {
+        add(names.q_bias, prefix + "q_proj.bias", {shape.query_width()});
+        add(names.k_bias, prefix + "k_proj.bias", {kv_width});
+        add(names.v_bias, prefix + "v_proj.bias", {kv_width});
+    }
+    if (gqa.output_bias)
+        add(names.o_bias, prefix + "o_proj.bias", {shape.hidden});
+}
+
+void weight_list::add_experts(layer_weight_names& names, const std::string& prefix, const model_shape& shape) {
+    add(names.router, prefix + "gate.weight", {shape.moe.experts, shape.hidden});
+    names.experts.resize(static_cast<std::size_t>(shape.moe.experts));
+    for (std::size_t expert = 0; expert < names.experts.size(); ++expert)
+        add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden, shape.moe.inner);
+}
+
+void weight_list::add_outer(model_weight_names& names, const model_shape& shape) {
+    add(names.embedding, "model.embed_tokens.weight", {shape.vocabulary, shape.hidden});
+    add(names.final_norm, "model.norm.weight", {shape.hidden});
+    if (shape.tied_embedding)
+        names.head = names.embedding;
+    else
+        add(names.head, "lm_head.weight", {shape.vocabulary, shape.hidden});
+}
+
 model_weight_names weight_names(const model_shape& shape, std::int32_t mtp_modules) {
     model_weight_names names;
     const auto* described = find_architecture(shape.architecture);

@@ -7,6 +7,7 @@ import threading
 import time
 import unittest
 
+from client_threads import ClientThreads
 from server_process import ANSWER_S, ServerProcess
 
 CLIENTS = 32
@@ -17,7 +18,7 @@ REQUEST = {"prompt": "Once upon a time", "max_tokens": 24, "ignore_eos": True, "
 BETWEEN_KILLS_S = 0.15
 
 
-class HttpLoad:
+class HttpLoad(ClientThreads):
     """Clients that ask one request after the other on connections that they keep; every answer is kept.
 
     A connection that is closed is opened again and the request asked anew, as clients do; how often is counted.
@@ -27,19 +28,7 @@ class HttpLoad:
         self.server, self.expected = server, expected
         self.done, self.closed, self.problems, self.longest_pause_s = 0, 0, [], 0.0  # the pause: between events
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(CLIENTS)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        for thread in self._threads:
-            thread.join()
-
-    def running(self):
-        return any(thread.is_alive() for thread in self._threads)
+        super().__init__(CLIENTS, self._run)
 
     def _run(self, number):
         connection = http.client.HTTPConnection(*self.server.http_address, timeout=ANSWER_S)

@@ -5,6 +5,7 @@ import threading
 import time
 import unittest
 
+from client_threads import ClientThreads
 from server_process import ANSWER_S, ServerProcess, executable
 
 CLIENTS = 32
@@ -16,26 +17,14 @@ PROMPT = "Once upon a time"
 BETWEEN_KILLS_S = 0.15
 
 
-class Load:
+class Load(ClientThreads):
     """Clients that ask one request after the other; every answer is kept."""
 
     def __init__(self, server, expected):
         self.server, self.expected = server, expected
         self.done, self.restarted, self.problems, self.longest_pause_s = 0, 0, [], 0.0
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(CLIENTS)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        for thread in self._threads:
-            thread.join()
-
-    def running(self):
-        return any(thread.is_alive() for thread in self._threads)
+        super().__init__(CLIENTS, self._run)
 
     def _run(self, client_number):
         with self.server.client() as client:

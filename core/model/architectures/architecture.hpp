@@ -27,6 +27,12 @@ public:
     }
     /// A gated feed-forward block: gate and up are [inner, hidden], down is [hidden, inner].
     void add_ffn(ffn_weight_names& names, const std::string& prefix, std::int64_t hidden, std::int64_t inner);
+    /// Grouped-query attention: q_proj to o_proj with the biases that `shape` says; norms are the architecture's own.
+    void add_gqa(attention_weight_names& names, const std::string& prefix, const model_shape& shape);
+    /// Router and routed experts, of which each is a gated feed-forward block.
+    void add_experts(layer_weight_names& names, const std::string& prefix, const model_shape& shape);
+    /// Embedding, final norm and head under the names that nearly every checkpoint uses.
+    void add_outer(model_weight_names& names, const model_shape& shape);
 
     const std::vector<expected_tensor>& tensors() const noexcept { return tensors_; }
 

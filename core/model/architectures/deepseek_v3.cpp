@@ -76,15 +76,10 @@ void attention_weights(const model_shape& shape, const std::string& prefix, atte
 
 void expert_weights(const model_shape& shape, const std::string& prefix, layer_weight_names& names,
                     weight_list& weights) {
-    const auto& moe = shape.moe;
-    weights.add(names.router, prefix + "gate.weight", {moe.experts, shape.hidden});
-    weights.add(names.router_bias, prefix + "gate.e_score_correction_bias", {moe.experts});
-    if (moe.shared_inner > 0)
-        weights.add_ffn(names.shared, prefix + "shared_experts.", shape.hidden, moe.shared_inner);
-    names.experts.resize(static_cast<std::size_t>(moe.experts));
-    for (std::size_t expert = 0; expert < names.experts.size(); ++expert)
-        weights.add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden,
-                        moe.inner);
+    weights.add_experts(names, prefix, shape);
+    weights.add(names.router_bias, prefix + "gate.e_score_correction_bias", {shape.moe.experts});
+    if (shape.moe.shared_inner > 0)
+        weights.add_ffn(names.shared, prefix + "shared_experts.", shape.hidden, shape.moe.shared_inner);
 }
 
 std::string layer_prefix(std::int32_t layer) {
@@ -108,12 +103,7 @@ void layer_weights(const model_shape& shape, std::int32_t layer, layer_weight_na
 }
 
 void outer_weights(const model_shape& shape, model_weight_names& names, weight_list& weights) {
-    weights.add(names.embedding, "model.embed_tokens.weight", {shape.vocabulary, shape.hidden});
-    weights.add(names.final_norm, "model.norm.weight", {shape.hidden});
-    if (shape.tied_embedding)
-        names.head = names.embedding;
-    else
-        weights.add(names.head, "lm_head.weight", {shape.vocabulary, shape.hidden});
+    weights.add_outer(names, shape);
 }
 
 /// Modules are stored behind the last layer: two norms, a projection of both inputs, a block with experts, a last norm.

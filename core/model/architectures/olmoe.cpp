@@ -38,30 +38,9 @@ void read_config(config_reader& config, model_shape& shape) {
 
 void attention_weights(const model_shape& shape, const std::string& prefix, attention_weight_names& names,
                        weight_list& weights) {
-    const auto& gqa = *shape.gqa;
-    const std::int64_t kv_width = gqa.kv_heads * gqa.head_dim;
-    weights.add(names.q, prefix + "q_proj.weight", {shape.query_width(), shape.hidden});
-    weights.add(names.k, prefix + "k_proj.weight", {kv_width, shape.hidden});
-    weights.add(names.v, prefix + "v_proj.weight", {kv_width, shape.hidden});
-    weights.add(names.o, prefix + "o_proj.weight", {shape.hidden, shape.attention_width()});
+    weights.add_gqa(names, prefix, shape);
     weights.add(names.q_norm, prefix + "q_norm.weight", {shape.query_width()});
-    weights.add(names.k_norm, prefix + "k_norm.weight", {kv_width});
-    if (gqa.bias) {
-        weights.add(names.q_bias, prefix + "q_proj.bias", {shape.query_width()});
-        weights.add(names.k_bias, prefix + "k_proj.bias", {kv_width});
-        weights.add(names.v_bias, prefix + "v_proj.bias", {kv_width});
-    }
-    if (gqa.output_bias)
-        weights.add(names.o_bias, prefix + "o_proj.bias", {shape.hidden});
-}
-
-void expert_weights(const model_shape& shape, const std::string& prefix, layer_weight_names& names,
-                    weight_list& weights) {
-    weights.add(names.router, prefix + "gate.weight", {shape.moe.experts, shape.hidden});
-    names.experts.resize(static_cast<std::size_t>(shape.moe.experts));
-    for (std::size_t expert = 0; expert < names.experts.size(); ++expert)
-        weights.add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden,
-                        shape.moe.inner);
+    weights.add(names.k_norm, prefix + "k_norm.weight", {std::int64_t{shape.gqa->kv_heads} * shape.gqa->head_dim});
 }
 
 void layer_weights(const model_shape& shape, std::int32_t layer, layer_weight_names& names, weight_list& weights) {
@@ -69,16 +48,11 @@ void layer_weights(const model_shape& shape, std::int32_t layer, layer_weight_na
     weights.add(names.input_norm, prefix + "input_layernorm.weight", {shape.hidden});
     weights.add(names.post_attention_norm, prefix + "post_attention_layernorm.weight", {shape.hidden});
     attention_weights(shape, prefix + "self_attn.", names.attention, weights);
-    expert_weights(shape, prefix + "mlp.", names, weights);
+    weights.add_experts(names, prefix + "mlp.", shape);
 }
 
 void outer_weights(const model_shape& shape, model_weight_names& names, weight_list& weights) {
-    weights.add(names.embedding, "model.embed_tokens.weight", {shape.vocabulary, shape.hidden});
-    weights.add(names.final_norm, "model.norm.weight", {shape.hidden});
-    if (shape.tied_embedding)
-        names.head = names.embedding;
-    else
-        weights.add(names.head, "lm_head.weight", {shape.vocabulary, shape.hidden});
+    weights.add_outer(names, shape);
 }
 
 } // namespace

@@ -30,7 +30,8 @@ void weight_list::add_experts(layer_weight_names& names, const std::string& pref
     add(names.router, prefix + "gate.weight", {shape.moe.experts, shape.hidden});
     names.experts.resize(static_cast<std::size_t>(shape.moe.experts));
     for (std::size_t expert = 0; expert < names.experts.size(); ++expert)
-        add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden, shape.moe.inner);
+        add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden,
+                shape.moe.inner);
 }
 
 void weight_list::add_outer(model_weight_names& names, const model_shape& shape) {

@@ -45,6 +45,18 @@ TEST_CASE("a text that is not followed is judged all the same, without a proposa
     CHECK(verdict.proposal.tokens.empty());
 }
 
+TEST_CASE("a verdict is news where a draft was judged, something is proposed, or a text is not followed") {
+    draft_verifier verifier({});
+    verifier.follow({{1}, {1, 2, 3, 4}});
+    const auto news = [&](const sampled_draft& step) { return verifier.judge(1, std::vector{step}).news; };
+    CHECK_FALSE(news(step_of(1, 4, {}, {5}))); // nothing repeats
+    CHECK_FALSE(news(step_of(1, 5, {}, {1}))); // one token is no repetition
+    CHECK(news(step_of(1, 6, {}, {2})));       // 1 2 stood before
+    CHECK(news(step_of(1, 7, {3}, {9, 9})));   // a wrong draft: whoever waits must hear of it
+    CHECK(news(step_of(7, 3, {}, {1})));       // nobody asked to follow this one
+    CHECK_FALSE(verifier.judge(2, {}).news);
+}
+
 TEST_CASE("a text that missed a step is given up, and followed again on order") {
     draft_verifier verifier({});
     verifier.follow({{1}, {1, 2, 1, 2}});

@@ -1,5 +1,5 @@
-// OLMoE (Muennighoff et al. 2024): multi-head attention whose queries and keys are normalised over all heads of a row, a
-// softmax router without renormalisation, experts in every layer, none of them shared.
+// OLMoE (Muennighoff et al. 2024): multi-head attention whose queries and keys are normalised over all heads of a row,
+// a softmax router without renormalisation, experts in every layer, none of them shared.
 #include "core/model/architectures/architecture.hpp"
 #include "core/model/model_config.hpp"
 

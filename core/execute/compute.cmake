@@ -5,5 +5,6 @@ add_library(moira_compute STATIC
   cpu_quota.cpp
   device_facts.cpp
   op_provider.cpp
-  plugin_host_services.cpp)
+  plugin_host_services.cpp
+  run_delay.cpp)
 target_link_libraries(moira_compute PUBLIC moira_base Threads::Threads)

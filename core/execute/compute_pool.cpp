@@ -1,5 +1,7 @@
 #include "core/execute/compute_pool.hpp"
 
+#include "core/execute/run_delay.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -8,6 +10,7 @@
 #include <pthread.h>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace moira {
@@ -34,6 +37,10 @@ using pool_clock = std::chrono::steady_clock;
 /// A neighbour on one of the cores lets a team run well for a time slice (3 to 12 ms) and then stops it for one. After so
 /// much work without a wait it has left.
 constexpr auto good_work_wanted = std::chrono::milliseconds(100);
+
+/// A task of this length may hold a time slice that the caller lost to a neighbour (the shortest are 3 ms, less what
+/// was over of the last one); shorter ones are not worth the 5 us of asking.
+constexpr auto long_task = std::chrono::milliseconds(1);
 
 /// Between two looks at the clock.
 constexpr int pauses_per_clock_read = 64;
@@ -139,6 +146,7 @@ struct compute_pool::impl {
     // For options.shrink_when_crowded.
     pool_clock::time_point alone_until{};
     pool_clock::time_point last_end{}; // of a task of a team
+    std::chrono::nanoseconds run_delay{}; // of the caller when it was last asked
     std::uint32_t bad_tries = 0;
     pool_clock::duration good_work{}; // of teams, since the last bad one
     alignas(cache_line_bytes) std::atomic<std::uint32_t> running{0};
@@ -185,11 +193,21 @@ struct compute_pool::impl {
             judge(begin);
     }
 
-    /// A caller that waited longer than it worked had been done earlier alone. Members that had parked are not blamed.
+    /// What the caller waited for a processor since it was last asked. It may have been another thread then: such a
+    /// difference says nothing.
+    std::chrono::nanoseconds lost_since_asked() {
+        const auto before = std::exchange(run_delay, thread_run_delay());
+        return run_delay > before && before.count() != 0 ? run_delay - before : std::chrono::nanoseconds{};
+    }
+
+    /// A caller that waited longer than it worked, for others or for a processor of its own, had been done earlier
+    /// alone. Members that had parked are not blamed.
     void judge(pool_clock::time_point begin) {
         const auto end = pool_clock::now();
         const bool members_spun = begin - last_end < spin;
         last_end = end;
+        if (end - begin >= long_task)
+            shared.caller_waited += std::min<pool_clock::duration>(lost_since_asked(), end - begin);
         if (shared.caller_waited * 2 < end - begin) {
             good_work += end - begin;
             if (good_work >= good_work_wanted)

@@ -3,6 +3,8 @@
 #include "kernels/x86/tile_product.hpp"
 #include "kernels/x86/x86_kernels.hpp"
 
+#include <utility>
+
 namespace moira {
 
 namespace {
@@ -44,7 +46,7 @@ uint32_t columns_of_tile(uint64_t tile, uint32_t n) {
 void multiply_pass(const tile_matrix& matrix, const pass& part, const float* const* x, tile_sums* sums) {
     tile_weights tiles[pass_tiles];
     for (uint32_t t = 0; t < part.tiles; ++t)
-        tiles[t] = matrix.at(part.tile + t, part.tiles);
+        tiles[t] = matrix.at(part.tile + t, part.rows <= single_stream_rows ? 1 : part.tiles);
     multiply_tiles(matrix.shape, tiles, part.tiles, x, part.rows, sums);
 }
 
@@ -93,6 +95,17 @@ const float* floats_at(const char* slab, uint64_t offset) {
     return reinterpret_cast<const float*>(slab + offset);
 }
 
+// Sums of one tile of gate and of up to `inner`.
+void activate_tile(const group_work& work, const pass& part, uint32_t tile, const tile_sums& gate,
+                   const tile_sums& up) {
+    const uint64_t column = (part.tile + tile) * tile_columns;
+    for (uint32_t i = 0; i < part.rows; ++i)
+        activate_row(work.desc, gate.at[i], up.at[i], floats_at(work.slab, work.layout.gate_bias) + column,
+                     floats_at(work.slab, work.layout.up_bias) + column,
+                     columns_of_tile(part.tile + tile, work.desc.inner),
+                     work.inner + (part.row + i) * expert_inner_stride(work.desc) + column);
+}
+
 void gate_up_pass(const group_work& work, const pass& part) {
     if (!work.slab)
         return;
@@ -104,22 +117,28 @@ void gate_up_pass(const group_work& work, const pass& part) {
     const float* x[pass_rows] = {};
     for (uint32_t i = 0; i < part.rows; ++i)
         x[i] = work.args.x + uint64_t(work.pairs[part.row + i].row) * work.args.x_stride;
-    tile_sums sums[pass_tiles];
-    const bool together = part.rows > single_stream_rows;
-    for (uint64_t tile = part.tile; tile < part.tile + part.tiles; ++tile) {
-        tile_weights both[] = {gate.at(tile, 1), up.at(tile, 1)};
-        if (!together) {
-            std::swap(both[0].next, both[1].next);
-            both[0].next -= gate.shape.tile_bytes;
-        }
-        multiply_tiles(gate.shape, both, together ? 2 : 1, x, part.rows, sums);
-        if (!together)
-            multiply_tiles(up.shape, both + 1, 1, x, part.rows, sums + 1);
-        const uint64_t column = tile * tile_columns;
-        for (uint32_t i = 0; i < part.rows; ++i)
-            activate_row(desc, sums[0].at[i], sums[1].at[i], floats_at(work.slab, work.layout.gate_bias) + column,
-                         floats_at(work.slab, work.layout.up_bias) + column, columns_of_tile(tile, desc.inner),
-                         work.inner + (part.row + i) * expert_inner_stride(desc) + column);
+    tile_weights tiles[2][pass_tiles];
+    for (uint32_t t = 0; t < part.tiles; ++t) {
+        tiles[0][t] = gate.at(part.tile + t, 1);
+        tiles[1][t] = up.at(part.tile + t, 1);
+    }
+    if (part.rows <= single_stream_rows) {
+        // All gate tiles, then all up tiles: two long streams that lead into each other.
+        tile_sums sums[2][pass_tiles];
+        const uint32_t last = part.tiles - 1;
+        tiles[1][last].next = std::exchange(tiles[0][last].next, tiles[1][0].data);
+        for (uint32_t m = 0; m < 2; ++m)
+            multiply_tiles(gate.shape, tiles[m], part.tiles, x, part.rows, sums[m]);
+        for (uint32_t t = 0; t < part.tiles; ++t)
+            activate_tile(work, part, t, sums[0][t], sums[1][t]);
+        return;
+    }
+    // Both of a column together: they share the rounded activations.
+    for (uint32_t t = 0; t < part.tiles; ++t) {
+        const tile_weights both[] = {tiles[0][t], tiles[1][t]};
+        tile_sums sums[2];
+        multiply_tiles(gate.shape, both, 2, x, part.rows, sums);
+        activate_tile(work, part, t, sums[0], sums[1]);
     }
 }
 
@@ -154,7 +173,7 @@ void down_pass(const group_work& work, const pass& part) {
 
 void x86_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const work_share& share) {
     const tile_matrix matrix = tile_matrix_at(desc.quantization, desc.compute, desc.n, desc.k, args.weight);
-    for_passes(share.begin, share.end, args.rows, tiles_per_pass(args.rows), [&](const pass& part) {
+    for_passes(share.begin, share.end, args.rows, pass_tiles, [&](const pass& part) {
         const float* x[pass_rows] = {};
         for (uint32_t i = 0; i < part.rows; ++i)
             x[i] = args.x + (part.row + i) * args.x_stride;
@@ -187,7 +206,7 @@ void x86_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_ffn_ar
         const auto* slab = readable ? reinterpret_cast<const char*>(args.table[group.expert].address) : nullptr;
         float* inner = share.shared + group.pair_begin * expert_inner_stride(desc);
         const group_work work{desc, args, share, layout, args.pair_table + group.pair_begin, slab, inner};
-        for_passes(begin, end, group.pair_count, tiles_per_pass(group.pair_count), [&](const pass& part) {
+        for_passes(begin, end, group.pair_count, pass_tiles, [&](const pass& part) {
             if (share.phase == 0)
                 gate_up_pass(work, part);
             else

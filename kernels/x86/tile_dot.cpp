@@ -266,10 +266,13 @@ void multiply_f8(const tile_shape& shape, const tile_weights* tiles, uint32_t ti
 
 void multiply_tiles_dot(const tile_shape& shape, const tile_weights* tiles, uint32_t tile_total, const float* const* x,
                         uint32_t rows, tile_sums* sums) {
-    if (shape.format == tile_format::bf16_dot)
-        multiply_bf16(shape, tiles, tile_total, x, rows, sums);
-    else
-        multiply_f8(shape, tiles, tile_total, x, rows, sums);
+    if (streams_tiles(shape, rows))
+        return stream_tiles(shape, tiles, tile_total, x, rows, sums);
+    const auto multiply = shape.format == tile_format::bf16_dot ? multiply_bf16 : multiply_f8;
+    if (rows > single_stream_rows)
+        return multiply(shape, tiles, tile_total, x, rows, sums);
+    for (uint32_t t = 0; t < tile_total; ++t)
+        multiply(shape, tiles + t, 1, x, rows, sums + t);
 }
 
 } // namespace moira

@@ -75,12 +75,8 @@ inline constexpr uint32_t pass_rows = 48;
 // tile 32 (two dot products per cycle), so four tiles bring the rounding down to 3 %. Their sums take 48 KiB.
 inline constexpr uint32_t pass_tiles = 4;
 
-// Up to this many rows memory is the limit, and one linear stream is what it delivers best.
+// Up to this many rows memory is the limit, and one linear stream is what it delivers best: one tile after the other.
 inline constexpr uint32_t single_stream_rows = 8;
-
-inline uint32_t tiles_per_pass(uint64_t rows) {
-    return rows <= single_stream_rows ? 1 : pass_tiles;
-}
 
 // sums[row][column] of one tile, 64 columns per row.
 struct alignas(64) tile_sums {
@@ -94,5 +90,11 @@ void multiply_tiles(const tile_shape& shape, const tile_weights* tiles, uint32_t
 // The part of it for dot products, in tile_dot.cpp.
 void multiply_tiles_dot(const tile_shape& shape, const tile_weights* tiles, uint32_t tile_total, const float* const* x,
                         uint32_t rows, tile_sums* sums);
+
+// The part of that for few rows, in tile_stream.cpp: so many fit the registers beside the weights.
+inline constexpr uint32_t stream_rows_max = simd_block_rows;
+bool streams_tiles(const tile_shape& shape, uint32_t rows);
+void stream_tiles(const tile_shape& shape, const tile_weights* tiles, uint32_t tile_total, const float* const* x,
+                  uint32_t rows, tile_sums* sums);
 
 } // namespace moira

@@ -2,6 +2,7 @@
 
 #include "actors/caf_edition.hpp"
 #include "core/batch/step_clock.hpp"
+#include "core/batch/verdict_wait.hpp"
 
 #include <limits>
 #include <map>
@@ -63,33 +64,23 @@ public:
     /// when they come.
     void advance(const step_result_ptr& outcome) {
         hangs_ = false;
-        const bool judged = verdict_ && verdict_->step == outcome->number;
-        if (!verifier_ || verifier_late_ || judged || outcome->failure || outcome->number != step_number_ ||
-            !machine_->drafts_in_flight()) {
-            conclude(outcome);
-            return;
-        }
-        held_ = outcome;
-        held_since_ = clock::now();
-        watch_verdict();
+        if (!verdicts_.holds(outcome, machine_->drafts_in_flight(), clock::now()))
+            conclude(verdicts_.take_judged(outcome));
+        else
+            watch_verdict();
     }
 
     void take_verdict(const step_verdict_ptr& verdict) {
-        verifier_late_ = verifier_late_ && verdict->step < step_number_;
-        if (held_ && verdict->step == held_->number) {
-            verdict_ = verdict;
-            conclude(std::exchange(held_, nullptr));
-        } else if (verdict->step == step_number_ && step_in_flight_) {
-            verdict_ = verdict;
-        } else {
+        const auto arrived = verdicts_.verdict_came(verdict);
+        if (arrived == verdict_wait::arrival::concludes)
+            conclude_held();
+        else if (arrived == verdict_wait::arrival::late)
             machine_->take_proposals(*verdict);
-        }
     }
 
     void use_verifier(const speculative_verifier_actor& verifier) {
         verifier_ = verifier;
-        verifier_late_ = false;
-        verdict_ = nullptr;
+        verdicts_.verifier_changed(static_cast<bool>(verifier_));
         machine_->follow_again();
         if (verifier_) {
             self_->monitor(verifier_);
@@ -98,15 +89,14 @@ public:
         conclude_held();
     }
 
-    void conclude(const step_result_ptr& outcome) {
+    void conclude(const verdict_wait::judged_step& step) {
         const auto now = clock::now();
-        step_in_flight_ = false;
+        const auto& outcome = step.result;
         clock_.step_received(now, outcome->compute_s, follows_);
         compute_s_ += outcome->compute_s;
         stall_s_ += outcome->stall_s;
-        const auto verdict = std::exchange(verdict_, nullptr);
         const auto plan = std::exchange(plan_, nullptr);
-        auto outputs = machine_->advance(*outcome, now, verdict && verdict->step == outcome->number ? verdict.get() : nullptr);
+        auto outputs = machine_->advance(*outcome, now, step.verdict.get());
         // The stream gets its next step before anybody reads the news of this one.
         follows_ = next_step();
         show_verifier(plan, outcome);
@@ -138,12 +128,10 @@ public:
 
     void watch() {
         watch_step();
-        if (held_ && clock::now() - held_since_ >= options_.verdict_wait_max) {
-            verifier_late_ = true;
+        if (verdicts_.overdue(clock::now(), options_.verdict_wait_max))
             conclude_held();
-        }
         verdict_watched_ = false;
-        if (held_)
+        if (verdicts_.waiting())
             watch_verdict();
     }
 
@@ -204,7 +192,7 @@ private:
             return false;
         step_number_ = plan->number;
         step_begun_ = clock::now();
-        step_in_flight_ = true;
+        verdicts_.step_begins(plan->number);
         plan_ = plan;
         tell_verifier();
         self_->send(stream_, run_step_atom{}, std::move(plan), step_listener_actor{batcher_actor{self_}});
@@ -220,8 +208,8 @@ private:
 
     /// The step's result is judged here, without a verdict.
     void conclude_held() {
-        if (held_)
-            conclude(std::exchange(held_, nullptr));
+        if (const auto step = verdicts_.take())
+            conclude(*step);
     }
 
     /// One timer at a time, only while a verdict is waited for.
@@ -233,6 +221,7 @@ private:
     void part_ended(const caf::actor_addr& gone) {
         if (verifier_ && verifier_.address() == gone) {
             verifier_ = nullptr;
+            verdicts_.verifier_changed(false);
             conclude_held();
         } else {
             drop_sink(gone);
@@ -309,13 +298,9 @@ private:
     bool follows_ = false;
     bool hangs_ = false;
     std::uint64_t step_number_ = 0;
-    bool step_in_flight_ = false;
     step_plan_ptr plan_;                   ///< of the step in flight
     speculative_verifier_actor verifier_;
-    bool verifier_late_ = false;           ///< a verdict was overdue: not waited for until one comes in time
-    step_verdict_ptr verdict_;             ///< came before its step's result
-    step_result_ptr held_;                 ///< came before its verdict
-    clock::time_point held_since_{};
+    verdict_wait verdicts_;
     bool verdict_watched_ = false;
     clock::time_point step_begun_{};
     bool draining_ = false;  ///< intake asks once it takes nothing new, for good

@@ -2,31 +2,11 @@
 # Runs `moira bench` on the bundled model with few tokens: are all promised fields there, and are the answers exact?
 # No limit on any time: a busy machine is no mistake.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect CODE ARGUMENTS...
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" bench "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira bench $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        failures=$((failures + 1))
-    fi
-}
+subcommand=(bench)
 
 # Logits hashes of the first sequence of each row.
 first_hashes() {
@@ -113,8 +93,4 @@ expect 2 --probe-mib 4 --batch 40 --prompt-tokens 400 --set context.kv_budget=1M
 holds err 'kv_budget'
 expect 2 -m no-such-model
 
-if [ "$failures" -ne 0 ]; then
-    echo "$failures failures"
-    exit 1
-fi
-echo "all as expected"
+finish

@@ -1,40 +1,12 @@
 #!/usr/bin/env bash
 # Runs the program as a shell does: exit codes, what is printed where.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
+subcommand=()
 export HF_HUB_CACHE="$work/no_cache"
-failures=0
-
-# expect CODE ARGUMENTS...: runs the program; what it prints is in $work/out and $work/err.
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        failures=$((failures + 1))
-    fi
-}
-
-# silent FILE
-silent() {
-    if [ -s "$work/$1" ]; then
-        echo "standard $1 of the last command should be empty"
-        failures=$((failures + 1))
-    fi
-}
 
 expect 0 --version
 holds out '^moira [0-9]'
@@ -114,8 +86,4 @@ if [ -e /dev/full ]; then
     fi
 fi
 
-if [ "$failures" -ne 0 ]; then
-    echo "$failures failures"
-    exit 1
-fi
-echo "all as expected"
+finish

@@ -2,33 +2,12 @@
 # Runs `moira eval perplexity`, `divergence` and `tasks` on the bundled model: fields, exit codes, exactness, hostile
 # files. What the figures must be is tested where they are computed.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
 source="$2"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect CODE ARGUMENTS...
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" eval "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira eval $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        sed 's/^/    /' "$work/$1" | cut -c 1-500
-        failures=$((failures + 1))
-    fi
-}
+subcommand=(eval)
 
 # value FIELD: the number of a field of the last JSON.
 value() {
@@ -178,8 +157,4 @@ interrupted 1 perplexity --text "$work/long.txt" --window 64 --stride 8
 interrupted 2 divergence --text "$work/long.txt" --window 64 --stride 8 --against compute.threads=1
 interrupted 1 tasks --tasks "$work/many.jsonl"
 
-if [ "$failures" -ne 0 ]; then
-    echo "$failures failures"
-    exit 1
-fi
-echo "all as expected"
+finish

@@ -1,31 +1,11 @@
 #!/usr/bin/env bash
 # `moira synth` from outside: exit codes, --json, refusals, Ctrl-C. The models themselves are tested with smaller shapes.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect CODE ARGUMENTS...
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" synth "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira synth $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        failures=$((failures + 1))
-    fi
-}
+subcommand=(synth)
 
 expect 2
 expect 2 no-such-shape -o "$work/model"
@@ -76,8 +56,4 @@ if ls "$work" | grep -q large; then
     failures=$((failures + 1))
 fi
 
-if [ "$failures" -ne 0 ]; then
-    echo "$failures failures"
-    exit 1
-fi
-echo "all as expected"
+finish

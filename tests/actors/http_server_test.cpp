@@ -1,8 +1,6 @@
 #include "actors/http_session.hpp"
-#include "actors/tcp_server.hpp"
-#include "tests/actors/fake_runtime.hpp"
 #include "tests/actors/http_replies.hpp"
-#include "tests/actors/tcp_client.hpp"
+#include "tests/actors/served_runtime.hpp"
 
 #include <doctest/doctest.h>
 #include <future>
@@ -14,35 +12,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// An HTTP server over the fake runtime, in the right order of birth and death.
-struct served {
+struct served : served_runtime {
     explicit served(const tcp_limits& limits = {}, fake_runtime::options with = {}, std::vector<std::string> keys = {})
-        : runtime(with) {
-        auto started = tcp_server::start("127.0.0.1:0", limits, http_sessions(std::move(keys), {}), runtime);
-        REQUIRE(started);
-        server = std::move(*started);
-        runtime.serve(*server);
-    }
-    ~served() {
-        runtime.leave();
-        server.reset();
-    }
-    const std::string& address() const { return server->address(); }
-
-    fake_runtime runtime;
-    std::unique_ptr<tcp_server> server;
+        : served_runtime(limits, http_sessions(std::move(keys), {}), with) {}
 };
-
-template <class Condition>
-bool soon(Condition condition) {
-    const auto deadline = std::chrono::steady_clock::now() + tcp_client::patience;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline)
-            return false;
-        std::this_thread::sleep_for(1ms);
-    }
-    return true;
-}
 
 std::string get(const std::string& path) {
     return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -63,8 +36,6 @@ std::optional<http_reply_read> reply(tcp_client& client) {
             return std::nullopt;
     }
 }
-
-constexpr int endless = 1'000'000'000;
 
 } // namespace
 

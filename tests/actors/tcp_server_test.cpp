@@ -1,6 +1,5 @@
-#include "actors/tcp_server.hpp"
-#include "tests/actors/fake_runtime.hpp"
-#include "tests/actors/tcp_client.hpp"
+#include "actors/line_protocol.hpp"
+#include "tests/actors/served_runtime.hpp"
 
 #include <doctest/doctest.h>
 #include <future>
@@ -13,36 +12,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// A server over the fake runtime, in the right order of birth and death.
-struct served {
+struct served : served_runtime {
     explicit served(const tcp_limits& limits = {}, fake_runtime::options with = {}, std::vector<std::string> keys = {})
-        : runtime(with) {
-        auto started = tcp_server::start("127.0.0.1:0", limits, line_sessions(std::move(keys), {}), runtime);
-        REQUIRE(started);
-        server = std::move(*started);
-        runtime.serve(*server);
-    }
-    ~served() {
-        runtime.leave();
-        server.reset();
-    }
-    const std::string& address() const { return server->address(); }
-
-    fake_runtime runtime;
-    std::unique_ptr<tcp_server> server;
+        : served_runtime(limits, line_sessions(std::move(keys), {}), with) {}
 };
-
-/// Waits for what other threads are about to do; the bound only ends a failing test.
-template <class Condition>
-bool soon(Condition condition) {
-    const auto deadline = std::chrono::steady_clock::now() + tcp_client::patience;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline)
-            return false;
-        std::this_thread::sleep_for(1ms);
-    }
-    return true;
-}
 
 std::string request(const std::string& id, int tokens, bool stream = true) {
     const nlohmann::json line{{"id", id}, {"prompt", "x"}, {"max_tokens", tokens}, {"stream", stream}};
@@ -52,8 +25,6 @@ std::string request(const std::string& id, int tokens, bool stream = true) {
 std::string code_of(const std::optional<nlohmann::json>& line) {
     return line && line->contains("error") ? (*line)["error"]["code"].get<std::string>() : "";
 }
-
-constexpr int endless = 1'000'000'000;
 
 } // namespace
 

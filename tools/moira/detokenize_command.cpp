@@ -1,4 +1,3 @@
-#include "core/text/tokenizer.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
 #include "tools/moira/input_text.hpp"
@@ -25,10 +24,7 @@ result<void> check_ids(const std::vector<token_id>& ids, const tokenizer& words)
 }
 
 result<exit_code> run_detokenize(const detokenize_options& options, command_context& context) {
-    const auto model = find_model(options.model, places_of_models(context.settings.values));
-    if (!model)
-        return tl::unexpected(model.error());
-    const auto words = tokenizer::load(model->folder);
+    const auto words = find_tokenizer(options.model, context.settings.values);
     if (!words)
         return tl::unexpected(words.error());
     const auto written = options.ids_given ? result<std::string>(options.ids) : read_input_text("-");

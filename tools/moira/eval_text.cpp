@@ -1,6 +1,5 @@
 #include "tools/moira/eval_text.hpp"
 
-#include "core/text/tokenizer.hpp"
 #include "tools/moira/input_text.hpp"
 #include "tools/moira/model_lookup.hpp"
 
@@ -54,10 +53,7 @@ result<scored_text> read_scored_text(const eval_text_options& options, const com
     if (options.window > 0 && options.stride > options.window)
         return fail(errc::invalid_argument, "--stride " + std::to_string(options.stride) + " is more than --window " +
                                                 std::to_string(options.window) + ": tokens between would be left out");
-    const auto model = find_model(options.model, places_of_models(context.settings.values));
-    if (!model)
-        return tl::unexpected(model.error());
-    const auto words = tokenizer::load(model->folder);
+    const auto words = find_tokenizer(options.model, context.settings.values);
     if (!words)
         return tl::unexpected(words.error());
     const auto text = read_input_text(options.file);

@@ -190,6 +190,13 @@ result<found_model> find_model(std::string_view wanted, const model_places& plac
     return no_such_model(wanted, models);
 }
 
+result<tokenizer> find_tokenizer(std::string_view wanted, const settings& all) {
+    const auto model = find_model(wanted, places_of_models(all));
+    if (!model)
+        return tl::unexpected(model.error());
+    return tokenizer::load(model->folder);
+}
+
 std::vector<found_model> list_models(const model_places& places) {
     std::vector<found_model> models = all_models(places);
     std::set<std::string, std::less<>> seen;

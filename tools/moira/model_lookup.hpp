@@ -2,6 +2,7 @@
 
 #include "config/settings.hpp"
 #include "core/base/error.hpp"
+#include "core/text/tokenizer.hpp"
 
 #include <filesystem>
 #include <string>
@@ -33,6 +34,9 @@ model_places places_of_models(const settings& all);
 /// `wanted`: a folder, or a name ("moira-demo", "org/name" of the cache); empty: the default model. A folder needs
 /// config.json or tokenizer.json. Errors: not_found (with near names), unsupported (.gguf).
 result<found_model> find_model(std::string_view wanted, const model_places& places);
+
+/// The tokenizer of find_model(wanted): needs no weights. Errors: those of find_model and tokenizer::load.
+result<tokenizer> find_tokenizer(std::string_view wanted, const settings& all);
 
 /// All models of all places; the first of a name hides later ones, as in find_model. Sorted by place, then name.
 std::vector<found_model> list_models(const model_places& places);

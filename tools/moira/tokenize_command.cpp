@@ -1,4 +1,3 @@
-#include "core/text/tokenizer.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
 #include "tools/moira/input_text.hpp"
@@ -15,10 +14,7 @@ struct tokenize_options {
 };
 
 result<exit_code> run_tokenize(const tokenize_options& options, command_context& context) {
-    const auto model = find_model(options.model, places_of_models(context.settings.values));
-    if (!model)
-        return tl::unexpected(model.error());
-    const auto words = tokenizer::load(model->folder);
+    const auto words = find_tokenizer(options.model, context.settings.values);
     if (!words)
         return tl::unexpected(words.error());
     const auto text = options.text_given ? result<std::string>(options.text)

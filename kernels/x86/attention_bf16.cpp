@@ -158,11 +158,12 @@ void score_block(const bf16_task& task, bf16_block& block) {
     const uint32_t of_keys = 16 * ((task.what.key_width + 31) / 32);
     const uint32_t of_values = values_apart(task.what) ? 0 : 8 * ((task.what.value_width + 31) / 32);
     const uint32_t lines = (of_keys - of_values + heads - 1) / heads;
-    // Sixteen keys stay in the first cache for all heads.
-    for (uint32_t begin = 0; begin < block.count; begin += 16) {
+    // A few keys stay in the first cache for all heads: fewer beside queries of more than 8 KiB.
+    const uint32_t keys = heads % 4 == 0 && heads * task.query_stride > 2048 ? 4 : 16;
+    for (uint32_t begin = 0; begin < block.count; begin += keys) {
         uint32_t head = 0;
         const auto score = [&]<uint32_t count>() {
-            for (uint32_t first = begin; first < std::min(begin + 16, block.count); first += 16 / count) {
+            for (uint32_t first = begin; first < std::min(begin + keys, block.count); first += 16 / count) {
                 fetch_lines(block.next, lines);
                 score_keys<count>(task, head, first, block);
             }

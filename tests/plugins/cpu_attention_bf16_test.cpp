@@ -63,8 +63,8 @@ void describe_pages(Desc& desc, const long_cache& cache) {
 struct gqa_layer {
     moira_attention_gqa_desc desc = make_desc<moira_attention_gqa_desc>(MOIRA_OP_ATTENTION_GQA, 64);
     long_cache cache;
-    std::vector<float> sinks, q;
     std::vector<moira_attention_row> rows = make_rows();
+    std::vector<float> sinks, q;
 
     gqa_layer(uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t page_tokens)
         : cache(uint64_t{kv_heads} * head_dim * 2, page_tokens), sinks(random_floats(heads, 8)),
@@ -96,8 +96,8 @@ struct mla_layer {
     moira_attention_mla_desc desc = make_desc<moira_attention_mla_desc>(MOIRA_OP_ATTENTION_MLA, 64);
     long_cache cache;
     stored_weight kv_b;
-    std::vector<float> q;
     std::vector<moira_attention_row> rows = make_rows();
+    std::vector<float> q;
 
     mla_layer(uint32_t heads, uint32_t kv_rank, uint32_t rope_dim, uint32_t page_tokens)
         : cache(uint64_t{kv_rank} + rope_dim, page_tokens),

@@ -25,7 +25,8 @@ constexpr uint32_t panel_chunks = 4; // of 32 columns
 
 // What the next block reads, line by line in the order of memory. It is asked for in step with what is computed: memory
 // takes a few lines at a time, and in a burst they would hold up everything behind them; in each head's order it would
-// open the same rows of memory again and again. Slots lie too far apart for hardware prefetch.
+// open the same rows of memory again and again. Slots lie too far apart for hardware prefetch. Hints for the second
+// cache alone were dropped under load: 60 % slower for grouped queries, 10 % for latents (Zen 5).
 struct line_stream {
     const uint16_t* const* slot;
     const uint16_t* const* end;

@@ -33,6 +33,8 @@ struct cpu_kernels {
     const char* numerics_id;
     int32_t score;
     uint32_t features_required; // MOIRA_CPU_*
+    uint32_t kv_type_wanted = MOIRA_TYPE_F32; // of keys and values: what suits the kernels best
+    bool kv_bf16_supported = false;           // F32 always is
     bool (*weight_supported)(const moira_quantization& quantization);
     packing_kernels packing;
     void (*embedding)(const moira_embedding_desc&, const moira_embedding_args&, const work_share&);

@@ -23,11 +23,36 @@ uint64_t tiles_of(uint64_t columns) {
 // An exponential costs about as much as this many multiply-adds of a vector unit.
 constexpr uint64_t work_per_exponential = 64;
 
-phase_plan plan_attention(uint64_t heads, uint64_t projected, uint64_t read, const moira_attention_args& args) {
+uint64_t projected_work(const moira_attention_gqa_desc&, bool) {
+    return 0;
+}
+// Of one head and row, for the query or for the value.
+uint64_t projected_work(const moira_attention_mla_desc& desc, bool query) {
+    return uint64_t{desc.kv_rank} * (query ? desc.key_dim : desc.value_dim);
+}
+
+template <class Desc>
+phase_plan plan_attention(const Desc& desc, const moira_attention_args& args, uint32_t phase) {
+    const uint64_t heads = desc.heads;
+    const uint64_t widths = attention_key_width(desc) + attention_value_width(desc);
     uint64_t positions = 0;
     for (uint32_t row = 0; row < args.rows; ++row)
         positions += args.row_table[row].context_length > 0 ? uint64_t(args.row_table[row].context_length) : 0;
-    return {heads * args.rows, heads * (args.rows * projected + positions * read)};
+    const uint64_t queries = heads * args.rows * projected_work(desc, true);
+    const uint64_t values = heads * args.rows * projected_work(desc, false);
+    const uint64_t spans = attention_split(desc, args);
+    if (spans == 0)
+        return phase == attention_phase_finish
+                   ? phase_plan{heads * args.rows, queries + values + heads * positions * widths}
+                   : phase_plan{};
+    switch (phase) {
+    case attention_phase_queries:
+        return {queries > 0 ? heads * args.rows : 0, queries};
+    case attention_phase_spans:
+        return {spans, heads * positions * widths};
+    default:
+        return {heads * args.rows, values + heads * spans * attention_value_width(desc)};
+    }
 }
 
 phase_plan plan_expert(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args, uint32_t phase) {
@@ -38,6 +63,15 @@ phase_plan plan_expert(const moira_expert_ffn_desc& desc, const moira_expert_ffn
     if (phase == 0)
         return {pairs * tiles_of(desc.inner), pairs * matrix * 2};
     return {pairs * tiles_of(desc.hidden), pairs * matrix};
+}
+
+// In floats beside the spans' own: queries of a launch that is split, and scratch of a member.
+template <class Desc>
+workspace_plan plan_spans(const Desc& desc, uint64_t queries, uint64_t scratch) {
+    const uint64_t slots = attention_span_slots(desc);
+    const uint64_t sums = slots * span_sums_floats(desc.heads, attention_value_width(desc));
+    return {slots > 0 ? (sums + queries) * sizeof(float) : 0,
+            round_up((scratch + span_scratch_floats(desc)) * sizeof(float), 64)};
 }
 
 moira_error_word error_at(uint32_t code, uint32_t op, int32_t row, int32_t detail) {
@@ -77,7 +111,15 @@ moira_error_word find_expert_error(const moira_expert_ffn_desc& desc, const moir
 } // namespace
 
 uint32_t phase_count(uint32_t op) {
-    return op == MOIRA_OP_EXPERT_FFN ? 2 : 1;
+    switch (op) {
+    case MOIRA_OP_EXPERT_FFN:
+        return 2;
+    case MOIRA_OP_ATTENTION_GQA:
+    case MOIRA_OP_ATTENTION_MLA:
+        return attention_phase_finish + 1;
+    default:
+        return 1;
+    }
 }
 
 phase_plan plan_phase(const moira_op_header& desc, const void* args, uint32_t phase) {
@@ -99,15 +141,10 @@ phase_plan plan_phase(const moira_op_header& desc, const void* args, uint32_t ph
         const uint64_t rows = as<moira_kv_append_args>(args).rows;
         return {rows, rows * desc_as<moira_kv_append_desc>(desc).width};
     }
-    case MOIRA_OP_ATTENTION_GQA: {
-        const auto& d = desc_as<moira_attention_gqa_desc>(desc);
-        return plan_attention(d.heads, 0, uint64_t{d.head_dim} * 2, as<moira_attention_args>(args));
-    }
-    case MOIRA_OP_ATTENTION_MLA: {
-        const auto& d = desc_as<moira_attention_mla_desc>(desc);
-        return plan_attention(d.heads, uint64_t{d.kv_rank} * (uint64_t{d.key_dim} + d.value_dim),
-                              uint64_t{d.kv_rank} * 2 + d.rope_dim, as<moira_attention_args>(args));
-    }
+    case MOIRA_OP_ATTENTION_GQA:
+        return plan_attention(desc_as<moira_attention_gqa_desc>(desc), as<moira_attention_args>(args), phase);
+    case MOIRA_OP_ATTENTION_MLA:
+        return plan_attention(desc_as<moira_attention_mla_desc>(desc), as<moira_attention_args>(args), phase);
     case MOIRA_OP_GEMM: {
         const auto& d = desc_as<moira_gemm_desc>(desc);
         const uint64_t rows = as<moira_gemm_args>(args).rows;
@@ -135,9 +172,15 @@ workspace_plan plan_workspace(const moira_op_header& desc) {
         const auto& d = desc_as<moira_expert_ffn_desc>(desc);
         return {round_up(uint64_t{desc.rows_max} * expert_inner_stride(d) * sizeof(float), 64), 0};
     }
+    if (desc.op == MOIRA_OP_ATTENTION_GQA) {
+        const auto& d = desc_as<moira_attention_gqa_desc>(desc);
+        return d.kv_type == MOIRA_TYPE_BF16 ? plan_spans(d, 0, 0) : workspace_plan{};
+    }
     if (desc.op == MOIRA_OP_ATTENTION_MLA) {
         const auto& d = desc_as<moira_attention_mla_desc>(desc);
-        return {0, mla_slots(d) * (mla_query_floats(d) + mla_latent_floats(d)) * sizeof(float)};
+        const uint64_t scratch = mla_scratch_floats(d);
+        return d.kv_type == MOIRA_TYPE_BF16 ? plan_spans(d, mla_split_rows(d) * d.heads * mla_query_floats(d), scratch)
+                                            : workspace_plan{0, scratch * sizeof(float)};
     }
     return {};
 }

@@ -262,11 +262,12 @@ typedef struct moira_rope_args {
     const float* table;       /* [positions, width]: width / 2 cosines, then width / 2 sines, scaled as the model asks */
 } moira_rope_args;
 
-/* Copies one vector per row into its place in the paged KV cache. */
+/* Writes one vector per row, in the cache's type, into its place in the paged KV cache. All rows of a step, those of the
+ * same prompt too, attend to what was written, never to what was rounded away. */
 typedef struct moira_kv_append_desc {
     moira_op_header header;
     uint32_t width;
-    uint32_t kv_type;  /* MOIRA_TYPE_F32 */
+    uint32_t kv_type;  /* MOIRA_TYPE_F32, or MOIRA_TYPE_BF16: rounded to nearest, ties to even */
     uint32_t slots;    /* token slots in the pool: pages * page_tokens */
     uint32_t reserved;
 } moira_kv_append_desc;
@@ -291,7 +292,7 @@ typedef struct moira_attention_row {
 /* The paged cache that the rows read. */
 typedef struct moira_kv_view {
     const void* pool;          /* this layer's pool */
-    uint64_t slot_stride;      /* elements between token slots */
+    uint64_t slot_stride;      /* elements of kv_type between token slots */
     uint64_t value_offset;     /* GQA: elements from a slot's keys to its values */
     const int32_t* page_table; /* page indices of all sequences of the step, one after another */
 } moira_kv_view;
@@ -463,7 +464,8 @@ typedef struct moira_op_support {
     int32_t score;            /* <= 0: no */
     uint32_t row_exact;       /* keeps the promise at the top of this file */
     uint32_t thread_exact;    /* the same bits for any team size */
-    uint32_t reserved;
+    uint32_t kv_type_wanted;  /* kv_append and attention: the MOIRA_TYPE_* of keys and values that the plugin would rather
+                               * have; a host that can should ask again with it */
     char numerics_id[MOIRA_NAME_BYTES]; /* equal ids give equal bits */
     char reason[MOIRA_TEXT_BYTES];      /* what is required, supported or missing */
 } moira_op_support;

@@ -12,10 +12,11 @@ struct answer {
     op_candidate candidate;
     std::string numerics_id;
     bool row_exact = false;
+    std::uint32_t kv_type_wanted = MOIRA_TYPE_F32;
 };
 
 answer ask(const op_provider& provider, const moira_op_header& desc) {
-    answer got{&provider, {provider.plugin, 0, {}}, {}, false};
+    answer got{&provider, {provider.plugin, 0, {}}, {}, false, MOIRA_TYPE_F32};
     moira_op_support support{};
     support.struct_size = sizeof support;
     const moira_status status = provider.api->op_query(provider.device, &desc, &support);
@@ -30,6 +31,7 @@ answer ask(const op_provider& provider, const moira_op_header& desc) {
         got.candidate.score = support.score;
         got.numerics_id = *numerics_id;
         got.row_exact = support.row_exact != 0;
+        got.kv_type_wanted = support.kv_type_wanted;
     } else if (got.candidate.reason.empty()) {
         got.candidate.reason = status_text(status) + ": " + read_last_error(*provider.api);
     }
@@ -50,7 +52,11 @@ result<op_choice> select_op(const std::vector<op_provider>& providers, const moi
             why += "; " + refused.candidate.plugin + ": " + refused.candidate.reason;
         return fail(errc::op_missing, std::move(why));
     }
-    op_choice choice{answers.front().provider, answers.front().numerics_id, answers.front().row_exact, {}};
+    op_choice choice{answers.front().provider,
+                     answers.front().numerics_id,
+                     answers.front().row_exact,
+                     answers.front().kv_type_wanted,
+                     {}};
     for (answer& each : answers)
         choice.candidates.push_back(std::move(each.candidate));
     return choice;

@@ -12,12 +12,12 @@ moira_rope_args rope_args(const step_context& step, float* first, std::int32_t r
             step.weights.rope.as<float>()};
 }
 
-moira_kv_append_args append_args(const step_context& step, float* kv_pool) {
+moira_kv_append_args append_args(const step_context& step, void* kv_pool) {
     const auto width = u64(step.shape.kv_width());
     return {row_count(step.arena), 0, step.arena.kv.as<float>(), width, step.arena.slots.as<std::int32_t>(), kv_pool, width};
 }
 
-moira_attention_args attention_args(const step_context& step, const float* kv_pool, std::int32_t value_offset,
+moira_attention_args attention_args(const step_context& step, const void* kv_pool, std::int32_t value_offset,
                                     const void* weight) {
     auto& arena = step.arena;
     moira_attention_args args{};
@@ -43,7 +43,7 @@ moira_rmsnorm_args head_norm_args(const norm& weights, const step_arena& arena, 
 
 /// DeepSeek-V2, section 2.1: the cache keeps a latent c and one rotated key per token; keys and values of all heads are
 /// projections of c that the attention op absorbs into queries and outputs.
-result<void> run_mla(const step_context& step, const mla_attention& attention, const mla_shape& shape, float* kv_pool) {
+result<void> run_mla(const step_context& step, const mla_attention& attention, const mla_shape& shape, void* kv_pool) {
     auto& arena = step.arena;
     const auto hidden = step.shape.hidden;
     const auto query_width = step.shape.query_width();
@@ -90,7 +90,7 @@ result<void> run_mla(const step_context& step, const mla_attention& attention, c
 
 /// Grouped-query attention with optional norms of query and key heads. Keys and values of a row are written side by
 /// side, as one token slot of the cache.
-result<void> run_gqa(const step_context& step, const gqa_attention& attention, const gqa_shape& shape, float* kv_pool) {
+result<void> run_gqa(const step_context& step, const gqa_attention& attention, const gqa_shape& shape, void* kv_pool) {
     auto& arena = step.arena;
     const auto hidden = step.shape.hidden;
     const auto query_width = step.shape.query_width();
@@ -139,7 +139,7 @@ moira_gemm_args linear_args(const linear& weights, const step_arena& arena, cons
             u64(out_stride), arena.workspace.as<void>()};
 }
 
-result<void> run_attention(const step_context& step, const model_layer& layer, float* kv_pool) {
+result<void> run_attention(const step_context& step, const model_layer& layer, void* kv_pool) {
     auto& arena = step.arena;
     const auto normalize = norm_args(layer.input_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
     if (auto done = step.queue.launch({{layer.input_norm.op, &normalize}}); !done)

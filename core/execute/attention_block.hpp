@@ -22,7 +22,7 @@ struct step_context {
 
 /// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,
 /// f32 [pages * page_tokens, kv_width].
-result<void> run_attention(const step_context& step, const model_layer& layer, float* kv_pool);
+result<void> run_attention(const step_context& step, const model_layer& layer, void* kv_pool);
 
 /// Arguments of the ops that blocks share.
 moira_rmsnorm_args norm_args(const norm& weights, const step_arena& arena, const float* in, float* out, std::int32_t width);

@@ -1,6 +1,7 @@
 #include "core/execute/engine.hpp"
 
 #include "core/base/checked.hpp"
+#include "core/execute/kv_type.hpp"
 #include "core/execute/layer_loop.hpp"
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
@@ -23,22 +24,22 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 std::int32_t mtp_modules(const engine_options& options) { return options.mtp ? 1 : 0; }
 
 /// As many pages as the budget holds, at least one full context, at most what all sequences could fill.
-std::int32_t page_count(const model_shape& shape, const engine_options& options, std::int32_t context_max) {
-    const auto page_tokens = static_cast<std::uint64_t>(options.page_tokens);
-    const auto page_bytes = page_tokens * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float) *
-                            static_cast<std::uint64_t>(shape.layers + mtp_modules(options));
-    const auto context_pages = round_up(static_cast<std::uint64_t>(context_max), page_tokens) / page_tokens;
+std::int32_t page_count(const model_shape& shape, const engine_options& options, const execution_limits& limits) {
+    const auto page_tokens = static_cast<std::uint64_t>(limits.page_tokens);
+    const auto page_bytes = kv_page_bytes(shape, limits, shape.layers + mtp_modules(options));
+    const auto context_pages = round_up(static_cast<std::uint64_t>(limits.context_max), page_tokens) / page_tokens;
     const auto useful = context_pages * static_cast<std::uint64_t>(options.sequences_max);
     return static_cast<std::int32_t>(std::clamp(options.kv_budget_bytes / page_bytes, context_pages, useful));
 }
 
-execution_limits limits_for(const model_shape& shape, const engine_options& options) {
+execution_limits limits_for(const model_shape& shape, const engine_options& options, const op_selector& selector) {
     execution_limits limits;
     limits.rows_max = options.rows_max;
     limits.logits_rows_max = options.sequences_max;
     limits.context_max = options.context_max > 0 ? std::min(options.context_max, shape.context_max) : shape.context_max;
     limits.page_tokens = options.page_tokens;
-    limits.pages = page_count(shape, options, limits.context_max);
+    limits.kv_type = choose_kv_type(selector, shape, limits);
+    limits.pages = page_count(shape, options, limits);
     return limits;
 }
 
@@ -56,7 +57,7 @@ result<void> check_options(const engine_options& options) {
 
 struct engine::impl {
     impl(checkpoint opened, const op_selector& chosen, const engine_options& wanted)
-        : model(std::move(opened)), selector(chosen), options(wanted), limits(limits_for(model.shape(), wanted)),
+        : model(std::move(opened)), selector(chosen), options(wanted), limits(limits_for(model.shape(), wanted, chosen)),
           names(weight_names(model.shape(), mtp_modules(wanted))), ops(chosen) {}
 
     result<void> load(load_progress progress);
@@ -196,7 +197,7 @@ result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector
 result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s) {
     const step_context step{model.shape(), weights, arena, *queue};
     const auto& module = *weights.mtp;
-    auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<float>();
+    auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<void>();
     auto done = keep_final_hidden(step, pass.kept);
     if (done)
         done = arena.upload(pass.rows, *queue);
@@ -359,12 +360,23 @@ expert_store_statistics engine::expert_statistics() const {
     return shown;
 }
 
+result<void> engine::fill_cache() {
+    for (const auto& layer : impl_->cache.layers)
+        if (auto done = fill_with_noise(*impl_->queue, layer, impl_->limits.kv_type); !done)
+            return done;
+    return {};
+}
+
 void engine::watch_launches(launch_watch* watch) noexcept { impl_->queue->watch(watch); }
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
+std::uint64_t engine::kv_bytes() const noexcept {
+    return std::accumulate(impl_->cache.layers.begin(), impl_->cache.layers.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const device_buffer& layer) { return sum + layer.bytes(); });
+}
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
 std::string engine::numerics_id() const {
-    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+    return impl_->ops.numerics_id() + "/kv-" + kv_type_name(impl_->limits.kv_type) + (impl_->packing.quantizes() ? "/experts-fp8" : "");
 }
 
 std::vector<std::string> engine::lossy() const {
@@ -386,7 +398,8 @@ std::string engine::summary() const {
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
            (impl_->packing.quantizes() ? "rounded to FP8, " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
-           std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
+           std::to_string(std::int64_t{impl_->limits.pages} * impl_->limits.page_tokens) + " tokens in " +
+           kv_type_name(impl_->limits.kv_type) + ", " + std::to_string(kv_bytes() >> 20) + " MiB";
 }
 
 std::vector<std::string> engine::notices() const {

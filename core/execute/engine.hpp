@@ -56,6 +56,10 @@ public:
     /// unsupported (engine_options::mtp was not set), invalid_argument (more tokens than rows), those of a step.
     result<void> run_mtp_rows(const step_plan& plan, std::span<const token_id> next_tokens, forward_observer& observer);
 
+    /// Overwrites all keys and values with numbers of its own between -1 and 1, in place of prompts: for measuring. No
+    /// sequence that was computed before is good any more. Errors: device_error.
+    result<void> fill_cache();
+
     /// Every op of the next steps is watched, one by one; null: none. Not while a step runs.
     void watch_launches(launch_watch* watch) noexcept;
 
@@ -68,6 +72,7 @@ public:
     const std::shared_ptr<route_board>& routes() const noexcept;    ///< null: nobody predicts
     std::uint64_t slab_bytes() const noexcept;
     std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
+    std::uint64_t kv_bytes() const noexcept;  ///< of the KV cache, all layers
     std::uint64_t dense_bytes() const noexcept;
     std::string numerics_id() const;
     std::vector<std::string> lossy() const;  ///< what makes answers differ from the checkpoint's; empty: nothing

@@ -1,23 +1,43 @@
 #include "core/execute/layer_loop.hpp"
 
 #include "core/execute/expert_block.hpp"
+#include "core/execute/kv_type.hpp"
 #include "core/execute/route_probe.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace moira {
 
 result<kv_cache> kv_cache::create(const model_shape& shape, std::int32_t layers, const execution_limits& limits,
                                   const op_provider& memory) {
     kv_cache made;
-    const auto slots = static_cast<std::uint64_t>(limits.pages) * static_cast<std::uint64_t>(limits.page_tokens);
+    const auto bytes = static_cast<std::uint64_t>(limits.pages) * kv_page_bytes(shape, limits, 1);
     for (std::int32_t layer = 0; layer < layers; ++layer) {
-        auto pool = device_buffer::create(memory, slots * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float));
+        auto pool = device_buffer::create(memory, bytes);
         if (!pool)
             return tl::unexpected(pool.error());
         made.layers.push_back(std::move(*pool));
     }
     return made;
+}
+
+result<void> fill_with_noise(device_queue& queue, const device_buffer& pool, std::uint32_t kv_type) {
+    // One megabyte, again and again; its two upper bytes are what BF16 keeps.
+    std::vector<std::byte> block(std::size_t{1} << 20);
+    const auto step = kv_type_bytes(kv_type);
+    std::uint32_t state = 1;
+    for (std::size_t at = 0; at < block.size(); at += step) {
+        state = state * 1664525u + 1013904223u; // Knuth and Lewis; Numerical Recipes, chapter 7
+        const auto value = std::bit_cast<std::uint32_t>(static_cast<float>(state >> 8) * 0x1p-23f - 1.0f);
+        for (std::size_t i = 0; i < step; ++i)
+            block[at + i] = static_cast<std::byte>(value >> 8 * (4 - step + i));
+    }
+    for (std::uint64_t at = 0; at < pool.bytes(); at += block.size())
+        if (auto done = queue.upload(pool.as<std::byte>() + at, block.data(), std::min<std::uint64_t>(block.size(), pool.bytes() - at));
+            !done)
+            return done;
+    return queue.synchronize();
 }
 
 namespace {
@@ -93,7 +113,7 @@ result<void> forward(const step_context& step, kv_cache& cache, expert_store& st
         if (step.probe)
             if (auto done = step.probe->before_attention(step, layer); !done)
                 return done;
-        auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
+        auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<void>();
         if (auto done = run_attention(step, layer, kv_pool); !done)
             return done;
         if (step.probe)

@@ -12,13 +12,16 @@
 
 namespace moira {
 
-/// The KV bytes: one pool per layer, f32 [pages * page_tokens, kv_width]. Page ids are the batcher's.
+/// The KV bytes: one pool per layer, [pages * page_tokens, kv_width] in limits.kv_type. Page ids are the batcher's.
 struct kv_cache {
     /// `layers`: the model's and those of its multi-token-prediction modules.
     static result<kv_cache> create(const model_shape& shape, std::int32_t layers, const execution_limits& limits,
                                    const op_provider& memory);
     std::vector<device_buffer> layers;
 };
+
+/// Numbers between -1 and 1 all over one layer's pool: for measuring.
+result<void> fill_with_noise(device_queue& queue, const device_buffer& pool, std::uint32_t kv_type);
 
 /// Logits of one wanted row: [vocabulary].
 using logits_function = std::function<void(std::size_t sample, std::span<const float> logits)>;

@@ -21,7 +21,7 @@ result<void> keep_final_hidden(const step_context& step, std::span<const row_run
 }
 
 /// x = W [norm(embedding of the next token); norm(hidden state)], then an ordinary decoder block.
-result<void> run_mtp(const step_context& step, const mtp_module& module, float* kv_pool, expert_store& store,
+result<void> run_mtp(const step_context& step, const mtp_module& module, void* kv_pool, expert_store& store,
                      double& stall_s) {
     auto& arena = step.arena;
     const auto hidden = step.shape.hidden;

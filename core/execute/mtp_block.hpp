@@ -23,7 +23,7 @@ result<void> keep_final_hidden(const step_context& step, std::span<const row_run
 /// is at position i of its sequence and has the token of position i + 1; arena.mtp_hidden holds the hidden state of
 /// position i. Leaves the block's output in arena.x; module.head_norm and the model's head make it the logits of token
 /// i + 2. `kv_pool`: the module's own part of the KV cache. `stall_s` grows by the time spent waiting for experts.
-result<void> run_mtp(const step_context& step, const mtp_module& module, float* kv_pool, expert_store& store,
+result<void> run_mtp(const step_context& step, const mtp_module& module, void* kv_pool, expert_store& store,
                      double& stall_s);
 
 } // namespace moira

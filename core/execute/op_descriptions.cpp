@@ -55,7 +55,7 @@ moira_rope_desc op_describer::rope(std::int32_t heads) const {
 moira_kv_append_desc op_describer::kv_append() const {
     auto desc = describe<moira_kv_append_desc>(MOIRA_OP_KV_APPEND, limits_.rows_max);
     desc.width = u32(shape_.kv_width());
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = limits_.kv_type;
     desc.slots = u32(limits_.pages) * u32(limits_.page_tokens);
     return desc;
 }
@@ -68,7 +68,7 @@ moira_attention_mla_desc op_describer::attention_mla(std::uint32_t weight_type) 
     desc.rope_dim = u32(mla.rope_dim);
     desc.value_dim = u32(mla.value_dim);
     desc.kv_rank = u32(mla.kv_rank);
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = limits_.kv_type;
     desc.page_tokens = u32(limits_.page_tokens);
     desc.pages = u32(limits_.pages);
     desc.context_max = u32(limits_.context_max);
@@ -83,7 +83,7 @@ moira_attention_gqa_desc op_describer::attention_gqa() const {
     desc.heads = u32(gqa.heads);
     desc.kv_heads = u32(gqa.kv_heads);
     desc.head_dim = u32(gqa.head_dim);
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = limits_.kv_type;
     desc.page_tokens = u32(limits_.page_tokens);
     desc.pages = u32(limits_.pages);
     desc.context_max = u32(limits_.context_max);

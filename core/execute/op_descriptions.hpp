@@ -17,6 +17,7 @@ struct execution_limits {
     std::int32_t context_max = 0;
     std::int32_t page_tokens = 16;
     std::int32_t pages = 0;
+    std::uint32_t kv_type = MOIRA_TYPE_F32;  ///< of keys and values; see choose_kv_type
 };
 
 /// Describes every op of a model: what plugins are asked for, before any weight is read. All padding is zero, so that

@@ -29,6 +29,7 @@ struct op_choice {
     const op_provider* provider = nullptr;
     std::string numerics_id;
     bool row_exact = false;
+    std::uint32_t kv_type_wanted = MOIRA_TYPE_F32;  ///< see moira_op_support
     std::vector<op_candidate> candidates;  ///< best first
 };
 

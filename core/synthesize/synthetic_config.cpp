@@ -26,6 +26,8 @@ const char* class_name_of(synthetic_family family) {
         return "OlmoeForCausalLM";
     case synthetic_family::deepseek_v2:
         return "DeepseekV2ForCausalLM";
+    case synthetic_family::deepseek_v3:
+        return "DeepseekV3ForCausalLM";
     case synthetic_family::gpt_oss:
         return "GptOssForCausalLM";
     }
@@ -102,6 +104,15 @@ json deepseek_v2_keys(const synthetic_shape& shape) {
             {"v_head_dim", shape.head_dim}};
 }
 
+json deepseek_v3_keys(const synthetic_shape& shape) {
+    auto keys = deepseek_v2_keys(shape);
+    keys["norm_topk_prob"] = true;
+    keys["num_nextn_predict_layers"] = 0;
+    keys["scoring_func"] = "sigmoid";
+    keys["topk_method"] = "noaux_tc";
+    return keys;
+}
+
 json gpt_oss_keys(const synthetic_shape& shape) {
     auto layer_types = json::array();
     for (std::int32_t layer = 0; layer < shape.layers; ++layer)
@@ -122,6 +133,8 @@ json family_keys(const synthetic_shape& shape) {
         return olmoe_keys(shape);
     case synthetic_family::deepseek_v2:
         return deepseek_v2_keys(shape);
+    case synthetic_family::deepseek_v3:
+        return deepseek_v3_keys(shape);
     case synthetic_family::gpt_oss:
         return gpt_oss_keys(shape);
     }

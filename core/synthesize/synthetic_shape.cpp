@@ -91,6 +91,31 @@ synthetic_shape deepseek_v2_lite() {
     return shape;
 }
 
+/// No published model: the attention of DeepSeek-V2-Lite in a model of DeepSeek-V3's kind, with small experts.
+synthetic_shape mla_1b() {
+    synthetic_shape shape;
+    shape.name = "mla-1b";
+    shape.family = synthetic_family::deepseek_v3;
+    shape.vocabulary = 65'536;
+    shape.hidden = 2'048;
+    shape.layers = 8;
+    shape.context_max = 163'840;
+    shape.heads = 16;
+    shape.kv_heads = 16;
+    shape.head_dim = 128;
+    shape.kv_rank = 512;
+    shape.rope_dim = 64;
+    shape.experts = 64;
+    shape.top_k = 6;
+    shape.expert_inner = 256;
+    shape.shared_experts = 1;
+    shape.dense_inner = 4'096;
+    shape.dense_layers = 1;
+    shape.bos = 65'534;
+    shape.eos = 65'535;
+    return shape;
+}
+
 synthetic_shape gpt_oss_20b() {
     synthetic_shape shape;
     shape.name = "gpt-oss-20b";
@@ -117,7 +142,7 @@ synthetic_shape gpt_oss_20b() {
 
 const std::vector<synthetic_shape>& synthetic_shapes() {
     static const std::vector<synthetic_shape> shapes{qwen3_30b_a3b(), olmoe_1b_7b(), deepseek_v2_lite(), gpt_oss_20b(),
-                                                     moe_1b()};
+                                                     moe_1b(), mla_1b()};
     return shapes;
 }
 
@@ -143,6 +168,8 @@ std::string_view model_type_of(synthetic_family family) noexcept {
         return "olmoe";
     case synthetic_family::deepseek_v2:
         return "deepseek_v2";
+    case synthetic_family::deepseek_v3:
+        return "deepseek_v3";
     case synthetic_family::gpt_oss:
         return "gpt_oss";
     }

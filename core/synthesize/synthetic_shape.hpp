@@ -11,7 +11,7 @@
 namespace moira {
 
 /// Whose tensor names and configuration a synthetic model has.
-enum class synthetic_family { qwen3_moe, olmoe, deepseek_v2, gpt_oss };
+enum class synthetic_family { qwen3_moe, olmoe, deepseek_v2, deepseek_v3, gpt_oss };
 
 /// The dimensions of a model to be made. Not model_shape: it also describes models that this build cannot run.
 struct synthetic_shape {
@@ -19,8 +19,8 @@ struct synthetic_shape {
     synthetic_family family = synthetic_family::qwen3_moe;
     std::int32_t vocabulary = 0, hidden = 0, layers = 0, context_max = 0;
     std::int32_t heads = 0, kv_heads = 0;
-    std::int32_t head_dim = 0;              ///< deepseek_v2: of queries and keys without the rotary part, and of values
-    std::int32_t kv_rank = 0, rope_dim = 0; ///< deepseek_v2
+    std::int32_t head_dim = 0;              ///< deepseek: of queries and keys without the rotary part, and of values
+    std::int32_t kv_rank = 0, rope_dim = 0; ///< deepseek
     std::int32_t experts = 0, top_k = 0, expert_inner = 0;
     std::int32_t shared_experts = 0;
     std::int32_t dense_inner = 0, dense_layers = 0; ///< leading layers without experts

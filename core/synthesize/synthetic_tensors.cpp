@@ -87,6 +87,8 @@ void mla_attention(const synthetic_shape& shape, const std::string& prefix, tens
 
 void listed_experts(const synthetic_shape& shape, const std::string& prefix, tensor_list& list) {
     list.plain(prefix + "gate.weight", shape.experts, shape.hidden, router_deviation(shape));
+    if (shape.family == synthetic_family::deepseek_v3)
+        list.bias(prefix + "gate.e_score_correction_bias", {shape.experts});
     for (std::int32_t expert = 0; expert < shape.experts; ++expert)
         list.ffn(prefix + "experts." + std::to_string(expert) + ".", shape.hidden, shape.expert_inner);
     if (shape.shared_experts > 0)
@@ -117,6 +119,7 @@ void attention(const synthetic_shape& shape, const std::string& prefix, tensor_l
         list.norm(prefix + "k_norm.weight", std::int64_t{shape.kv_heads} * shape.head_dim);
         break;
     case synthetic_family::deepseek_v2:
+    case synthetic_family::deepseek_v3:
         mla_attention(shape, prefix, list);
         break;
     case synthetic_family::gpt_oss:

@@ -2,6 +2,7 @@
 #include "kernels/reference/reference_kernels.hpp"
 #include "kernels/reference/weight_view.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -66,8 +67,12 @@ void reference_kv_append(const moira_kv_append_desc& desc, const moira_kv_append
         const int32_t slot = args.slots[row];
         if (slot < 0 || uint32_t(slot) >= desc.slots) // reported by find_error
             continue;
-        std::memcpy(static_cast<float*>(args.pool) + uint64_t(slot) * args.slot_stride, args.in + row * args.in_stride,
-                    desc.width * sizeof(float));
+        const float* in = args.in + row * args.in_stride;
+        const uint64_t at = uint64_t(slot) * args.slot_stride;
+        if (desc.kv_type == MOIRA_TYPE_BF16)
+            std::transform(in, in + desc.width, static_cast<uint16_t*>(args.pool) + at, float_to_bf16);
+        else
+            std::memcpy(static_cast<float*>(args.pool) + at, in, desc.width * sizeof(float));
     }
 }
 

@@ -180,4 +180,16 @@ inline void simd_round_to_bf16(const float* x, uint32_t count, uint32_t* pairs) 
     _mm512_storeu_si512(pairs, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first)));
 }
 
+// Rounds numbers to BF16, nearest even, in their order; subnormals become 0.
+inline void simd_narrow_to_bf16(const float* x, uint32_t count, uint16_t* out) {
+    uint32_t i = 0;
+    for (; i + 32 <= count; i += 32)
+        simd_round_to_bf16(x + i, 32, reinterpret_cast<uint32_t*>(out + i));
+    if (i < count) {
+        alignas(64) uint32_t pairs[16];
+        simd_round_to_bf16(x + i, count - i, pairs);
+        _mm512_mask_storeu_epi16(out + i, (__mmask32{1} << (count - i)) - 1, _mm512_load_si512(pairs));
+    }
+}
+
 } // namespace moira

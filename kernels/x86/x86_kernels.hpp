@@ -7,8 +7,9 @@
 //   BF16 and F8_E4M3 weights with MOIRA_COMPUTE_AUTO on AVX-512: pairs by BF16 dot product, activations rounded to
 //   BF16; every E4M3 number is one of BF16's. The instruction takes subnormals for 0. F8_E4M3 with f32 scales: one
 //   partial sum per block of K, then one multiply-add with its scale.
+//   Keys and values in BF16 on AVX-512: scores and weighted values by BF16 dot product too (attention_bf16.cpp).
 // Norms, softmax and activations are float32 everywhere; exponentials are within 2 ulp (simd.hpp).
-// Ops that are missing here run as in the reference: embedding, rope, kv_append and router_topk.
+// Ops that are missing here run as in the reference: embedding, rope and router_topk.
 #pragma once
 
 #include "kernels/cpu_kernels.hpp"
@@ -16,6 +17,7 @@
 namespace moira {
 
 void x86_rmsnorm(const moira_rmsnorm_desc&, const moira_rmsnorm_args&, const work_share&);
+void x86_kv_append(const moira_kv_append_desc&, const moira_kv_append_args&, const work_share&); // AVX-512 only
 void x86_combine(const moira_combine_desc&, const moira_combine_args&, const work_share&);
 void x86_attention_gqa(const moira_attention_gqa_desc&, const moira_attention_args&, const work_share&);
 void x86_attention_mla(const moira_attention_mla_desc&, const moira_attention_args&, const work_share&);

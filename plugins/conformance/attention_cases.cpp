@@ -2,6 +2,7 @@
 #include "plugins/conformance/op_case.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -43,21 +44,35 @@ paged_step make_step(const std::vector<sequence_shape>& sequences) {
     return step;
 }
 
-std::vector<float> fill_pool(const paged_step& step, std::uint32_t slot_width, std::uint32_t slot_stride, float scale) {
+std::vector<std::byte> fill_pool(const paged_step& step, std::uint32_t kv_type, std::uint32_t slot_width,
+                                 std::uint32_t slot_stride, float scale) {
     std::vector<float> pool(std::size_t{pages} * page_tokens * slot_stride, std::numeric_limits<float>::quiet_NaN());
     std::uint64_t seed = 1;
     for (const std::uint32_t slot : step.used_slots) {
         const auto values = random_floats(seed++, slot_width, scale);
         std::copy(values.begin(), values.end(), pool.begin() + std::int64_t{slot} * slot_stride);
     }
-    return pool;
+    std::vector<std::byte> bytes(pool.size() * element_bytes(kv_type));
+    if (kv_type == MOIRA_TYPE_F32) {
+        std::memcpy(bytes.data(), pool.data(), bytes.size());
+        return bytes;
+    }
+    for (std::size_t i = 0; i < pool.size(); ++i) { // cut: any number of BF16 will do
+        const auto upper = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(pool[i]) >> 16);
+        std::memcpy(bytes.data() + 2 * i, &upper, sizeof upper);
+    }
+    return bytes;
+}
+
+std::string kv_text(std::uint32_t kv_type) {
+    return kv_type == MOIRA_TYPE_F32 ? "" : " kv " + type_name(kv_type);
 }
 
 /// What both kinds of attention have in common in a launch.
 struct attention_data {
     paged_step step;
     std::uint32_t slot_stride;
-    std::vector<float> pool;
+    std::vector<std::byte> pool;
     std::uint32_t q_stride;
     std::vector<float> q;
     std::uint32_t out_width;
@@ -85,6 +100,7 @@ struct gqa_shape {
     std::uint32_t window;
     bool sinks;
     std::vector<sequence_shape> sequences;
+    std::uint32_t kv_type = MOIRA_TYPE_F32;
 };
 
 void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
@@ -95,7 +111,7 @@ void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
     desc.heads = given.heads;
     desc.kv_heads = given.kv_heads;
     desc.head_dim = given.head_dim;
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = given.kv_type;
     desc.page_tokens = page_tokens;
     desc.pages = pages;
     desc.context_max = 128;
@@ -104,7 +120,7 @@ void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
     desc.scale = 3.0f / std::sqrt(static_cast<float>(given.head_dim));
     const std::uint32_t keys = given.kv_heads * given.head_dim;
     data->slot_stride = 2 * keys + 5;
-    data->pool = fill_pool(data->step, 2 * keys, data->slot_stride, 1.7f);
+    data->pool = fill_pool(data->step, given.kv_type, 2 * keys, data->slot_stride, 1.7f);
     data->q_stride = given.heads * given.head_dim + 1;
     data->q = random_floats(given.head_dim, std::size_t{rows} * data->q_stride, 1.7f);
     data->out_width = given.heads * given.head_dim;
@@ -112,17 +128,17 @@ void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
     const std::string name = "attention_gqa " + std::to_string(rows) + " rows " + std::to_string(given.heads) + "/" +
                              std::to_string(given.kv_heads) + " heads of " + std::to_string(given.head_dim) +
                              (given.window ? " window " + std::to_string(given.window) : "") +
-                             (given.sinks ? " sinks" : "");
-    cases.push_back(
-        {name, desc_bytes(desc), false, rows, data->out_width, 0, [=](device_session& session, row_slice slice) {
-             moira_attention_args args = make_args(*data, session, slice);
-             args.kv.value_offset = keys;
-             args.sinks = desc.sinks ? session.upload(sinks) : nullptr;
-             case_output out;
-             out.error = session.run(for_rows(desc, slice.count).header, args, &args.workspace);
-             out.values = session.download(args.out, std::uint64_t{slice.count} * data->out_width);
-             return out;
-         }});
+                             (given.sinks ? " sinks" : "") + kv_text(given.kv_type);
+    cases.push_back({name, desc_bytes(desc), desc.kv_type == MOIRA_TYPE_BF16, rows, data->out_width, 0,
+                     [=](device_session& session, row_slice slice) {
+                         moira_attention_args args = make_args(*data, session, slice);
+                         args.kv.value_offset = keys;
+                         args.sinks = desc.sinks ? session.upload(sinks) : nullptr;
+                         case_output out;
+                         out.error = session.run(for_rows(desc, slice.count).header, args, &args.workspace);
+                         out.values = session.download(args.out, std::uint64_t{slice.count} * data->out_width);
+                         return out;
+                     }});
 }
 
 struct mla_shape {
@@ -132,6 +148,7 @@ struct mla_shape {
     std::uint32_t value_dim;
     std::uint32_t kv_rank;
     std::vector<sequence_shape> sequences;
+    std::uint32_t kv_type = MOIRA_TYPE_F32;
 };
 
 moira_pack_desc pack_desc_of(const moira_attention_mla_desc& desc) {
@@ -158,14 +175,14 @@ void add_mla(std::vector<op_case>& cases, const mla_shape& given, const moira_qu
     desc.rope_dim = given.rope_dim;
     desc.value_dim = given.value_dim;
     desc.kv_rank = given.kv_rank;
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = given.kv_type;
     desc.page_tokens = page_tokens;
     desc.pages = pages;
     desc.context_max = 128;
     desc.scale = 1.0f / std::sqrt(static_cast<float>(given.key_dim + given.rope_dim));
     desc.quantization = quantization;
     data->slot_stride = given.kv_rank + given.rope_dim + 3;
-    data->pool = fill_pool(data->step, given.kv_rank + given.rope_dim, data->slot_stride, 1.7f);
+    data->pool = fill_pool(data->step, given.kv_type, given.kv_rank + given.rope_dim, data->slot_stride, 1.7f);
     const std::uint32_t q_width = given.heads * (given.key_dim + given.rope_dim);
     data->q_stride = q_width + 2;
     data->q = random_floats(given.key_dim, std::size_t{rows} * data->q_stride, 1.7f);
@@ -174,9 +191,11 @@ void add_mla(std::vector<op_case>& cases, const mla_shape& given, const moira_qu
         random_weight(given.kv_rank, quantization, given.heads * (given.key_dim + given.value_dim), given.kv_rank));
     const std::string name = "attention_mla " + type_name(quantization.weight_type) + " " + std::to_string(rows) +
                              " rows " + std::to_string(given.heads) + " heads " + std::to_string(given.key_dim) + "+" +
-                             std::to_string(given.rope_dim) + " rank " + std::to_string(given.kv_rank);
-    cases.push_back({name, desc_bytes(desc), quantization.weight_type != MOIRA_TYPE_F32, rows, data->out_width, 0,
-                     [=](device_session& session, row_slice slice) {
+                             std::to_string(given.rope_dim) + " rank " + std::to_string(given.kv_rank) +
+                             kv_text(given.kv_type);
+    cases.push_back({name, desc_bytes(desc),
+                     quantization.weight_type != MOIRA_TYPE_F32 || desc.kv_type == MOIRA_TYPE_BF16, rows,
+                     data->out_width, 0, [=](device_session& session, row_slice slice) {
                          const moira_pack_source source{weight->bytes.data(), nullptr, nullptr};
                          moira_attention_args args = make_args(*data, session, slice);
                          args.weight = session.pack(pack_desc_of(desc), {&source, 1}).address;
@@ -197,6 +216,16 @@ void add_attention_cases(std::vector<op_case>& cases) {
     add_gqa(cases, {4, 4, 64, 5, false, mixed});
     add_gqa(cases, {4, 1, 20, 8, true, mixed});
     add_gqa(cases, {8, 2, 64, 0, false, {{40, 0}}}); // large enough for a team
+    add_gqa(cases, {1, 1, 1, 0, false, {{5, 0}}, MOIRA_TYPE_BF16});
+    add_gqa(cases, {6, 2, 33, 0, true, mixed, MOIRA_TYPE_BF16});
+    add_gqa(cases, {24, 1, 20, 8, true, mixed, MOIRA_TYPE_BF16}); // more heads than are computed together
+    add_gqa(cases, {8, 2, 160, 0, false, {{40, 0}}, MOIRA_TYPE_BF16});
+    add_gqa(cases, {7, 1, 64, 0, true, {{101, 97}}, MOIRA_TYPE_BF16});
+    for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16}) {
+        add_mla(cases, {1, 1, 0, 1, 1, {{5, 0}}, MOIRA_TYPE_BF16}, plain(type));
+        add_mla(cases, {2, 17, 6, 19, 37, mixed, MOIRA_TYPE_BF16}, plain(type));
+        add_mla(cases, {20, 32, 16, 32, 64, {{40, 35}}, MOIRA_TYPE_BF16}, plain(type));
+    }
     for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16, MOIRA_TYPE_F16}) {
         add_mla(cases, {1, 1, 0, 1, 1, {{5, 0}}}, plain(type));
         add_mla(cases, {3, 16, 8, 12, 32, mixed}, plain(type));

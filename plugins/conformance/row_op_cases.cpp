@@ -2,6 +2,7 @@
 #include "plugins/conformance/op_case.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -107,30 +108,43 @@ void add_rope(std::vector<op_case>& cases, std::uint32_t heads, std::uint32_t wi
          }});
 }
 
-void add_kv_append(std::vector<op_case>& cases, std::uint32_t width) {
+void add_kv_append(std::vector<op_case>& cases, std::uint32_t width, std::uint32_t kv_type) {
     constexpr std::uint32_t rows = 6;
     auto desc = make_desc<moira_kv_append_desc>(MOIRA_OP_KV_APPEND, rows);
     desc.width = width;
-    desc.kv_type = MOIRA_TYPE_F32;
+    desc.kv_type = kv_type;
     desc.slots = 12;
     const std::uint32_t in_stride = width + 3;
     const std::uint32_t slot_stride = width + 9;
     const auto in = random_floats(width, std::size_t{rows} * in_stride);
     const std::vector<std::int32_t> slots = {11, 0, 5, 6, 1, 8};
-    cases.push_back({"kv_append " + shape(rows, width), desc_bytes(desc), false, rows, slot_stride, 0,
-                     [=](device_session& session, row_slice slice) {
+    cases.push_back({"kv_append " + type_name(kv_type) + " " + shape(rows, width), desc_bytes(desc), false, rows,
+                     slot_stride, 0, [=](device_session& session, row_slice slice) {
                          moira_kv_append_args args{};
                          args.rows = slice.count;
                          args.in = session.upload(rows_of(in, in_stride, slice.begin, slice.count));
                          args.in_stride = in_stride;
                          const auto mine = rows_of(slots, 1, slice.begin, slice.count);
                          args.slots = session.upload(mine);
-                         auto* pool = session.upload(std::vector<float>(std::size_t{desc.slots} * slot_stride, -3.0f));
+                         // -3 in both types: what lies between the slots must stay as it was.
+                         const bool narrow = kv_type == MOIRA_TYPE_BF16;
+                         std::vector<std::uint16_t> halves(std::size_t{desc.slots} * slot_stride * (narrow ? 1 : 2),
+                                                           0xC040);
+                         if (!narrow)
+                             for (std::size_t i = 0; i < halves.size(); i += 2)
+                                 halves[i] = 0;
+                         auto* pool = session.upload(halves);
                          args.pool = pool;
                          args.slot_stride = slot_stride;
                          case_output out;
                          out.error = session.run(for_rows(desc, slice.count).header, args);
-                         const auto all = session.download(pool, std::uint64_t{desc.slots} * slot_stride);
+                         const auto stored = session.download(pool, halves.size());
+                         std::vector<float> all(std::size_t{desc.slots} * slot_stride);
+                         for (std::size_t i = 0; i < all.size(); ++i) {
+                             const std::uint32_t upper = narrow ? stored[i] : stored[2 * i + 1];
+                             const std::uint32_t lower = narrow ? 0u : stored[2 * i];
+                             all[i] = std::bit_cast<float>(upper << 16 | lower);
+                         }
                          for (const std::int32_t slot : mine) {
                              const auto begin = all.begin() + slot * static_cast<std::int64_t>(slot_stride);
                              out.values.insert(out.values.end(), begin, begin + slot_stride);
@@ -254,7 +268,8 @@ void add_row_op_cases(std::vector<op_case>& cases) {
         add_rope(cases, 2, 34, interleaved);
     }
     for (const std::uint32_t width : {1u, 35u, 256u})
-        add_kv_append(cases, width);
+        for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16})
+            add_kv_append(cases, width, type);
     add_combine(cases, 5, 1, 1, true);
     add_combine(cases, 5, 37, 0, true);
     add_combine(cases, 7, 64, 6, false);

@@ -16,7 +16,7 @@ constexpr double root_k = 32; // sqrt(1024)
 
 constexpr tolerance table[] = {
     {MOIRA_OP_EMBEDDING, false, 0.0, "widening is exact"},
-    {MOIRA_OP_KV_APPEND, false, 0.0, "a copy"},
+    {MOIRA_OP_KV_APPEND, false, 0.0, "a copy, or one rounding to nearest: the same everywhere"},
     {MOIRA_OP_RMSNORM, false, 1.8 * (6 + root_k) * u,
      "a sum of k squares in another order differs by about sqrt(k) u; division, root and three products round 6 times"},
     {MOIRA_OP_ROPE, false, 2 * 1.8 * 3 * u,
@@ -40,12 +40,19 @@ constexpr tolerance table[] = {
      "a score of size up to 8 with error 8 u changes its weight by 8 u relative, twice (maximum and own); the "
      "exponential "
      "adds 4 u, weighted sums over 64 positions sqrt(64) u; 4.5 deviations, values up to 1.8"},
+    {MOIRA_OP_ATTENTION_GQA, true, 3 * 4.5 * h,
+     "keys and values in BF16 are exact; a kernel may round the query and the weights to meet them. The query's "
+     "rounding "
+     "changes a score of size 3 by 3 h / sqrt(3), and so each weight relative; the weights' own adds h / sqrt(3): both "
+     "independent over positions and divided by their sum. 4.5 deviations, and a margin of sqrt(3) for few positions"},
     {MOIRA_OP_ATTENTION_MLA, false, 1024 * u,
      "attention_gqa's bound, with two projections of up to 64 terms before and after, and scores four times as large"},
     {MOIRA_OP_ATTENTION_MLA, true, 6 * 4.5 * h,
      "the query is rounded for the latent projection, the weighted latent for the value projection (gemm's bound "
      "each); "
-     "scores of size 3 pass the first error on three times over, in a mean that is smaller than its terms"},
+     "scores of size 3 pass the first error on three times over, in a mean that is smaller than its terms. Keys and "
+     "values "
+     "in BF16: the query in latent space is rounded instead, and the weights with an error below that"},
 };
 
 } // namespace

@@ -12,6 +12,8 @@ const cpu_kernels& plugin_kernels() {
         .numerics_id = "cpu-avx2-f32",
         .score = 50,
         .features_required = MOIRA_CPU_AVX2_FMA_F16C,
+        .kv_type_wanted = MOIRA_TYPE_F32,
+        .kv_bf16_supported = false,
         .weight_supported = tile_weight_supported,
         .packing = tile_packing(),
         .embedding = reference_embedding,

@@ -26,7 +26,9 @@ moira_status check_pointers(const moira_op& op, bool complete) {
 moira_status check_attention(const moira_op& op, const moira_attention_args& args, bool complete) {
     if (const moira_status status = check_rows(op, args.rows))
         return status;
-    complete = complete && args.q && args.row_table && args.kv.pool && args.kv.page_table && args.out;
+    const bool no_workspace = op.workspace.shared_bytes + op.workspace.scratch_bytes == 0;
+    complete = complete && (no_workspace || args.workspace) && args.q && args.row_table && args.kv.pool &&
+               args.kv.page_table && args.out;
     if (const moira_status status = check_pointers(op, complete))
         return status;
     for (uint32_t row = 0; row < args.rows; ++row)
@@ -89,7 +91,7 @@ moira_status check_launch(const moira_op& op, const void* args) {
     }
     case MOIRA_OP_ATTENTION_MLA: {
         const auto& a = as<moira_attention_args>(args);
-        return a.rows == 0 ? MOIRA_OK : check_attention(op, a, a.weight && a.workspace);
+        return a.rows == 0 ? MOIRA_OK : check_attention(op, a, a.weight);
     }
     case MOIRA_OP_GEMM: {
         const auto& a = as<moira_gemm_args>(args);

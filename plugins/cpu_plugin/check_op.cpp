@@ -47,9 +47,14 @@ moira_status check_weight(const cpu_kernels& kernels, const moira_quantization& 
         quantization.block_k, quantization.activation);
 }
 
-moira_status check_kv(const char* op, uint32_t kv_type, uint32_t page_tokens, uint32_t pages, uint32_t context_max) {
-    if (kv_type != MOIRA_TYPE_F32)
-        return report(MOIRA_UNSUPPORTED, "%s reads KV of type F32 only, found type %u", op, kv_type);
+moira_status check_kv_type(const cpu_kernels& kernels, uint32_t kv_type) {
+    if (kv_type == MOIRA_TYPE_F32 || (kv_type == MOIRA_TYPE_BF16 && kernels.kv_bf16_supported))
+        return MOIRA_OK;
+    return report(MOIRA_UNSUPPORTED, "%s keeps keys and values as F32%s, found type %u", kernels.name,
+                  kernels.kv_bf16_supported ? " or BF16" : " only", kv_type);
+}
+
+moira_status check_pages(uint32_t page_tokens, uint32_t pages, uint32_t context_max) {
     const bound bounds[] = {{"page_tokens", page_tokens, 1, dimension_limit},
                             {"pages", pages, 1, slots_limit},
                             {"pages * page_tokens", uint64_t{pages} * page_tokens, 1, slots_limit},
@@ -82,14 +87,14 @@ moira_status check(const cpu_kernels&, const moira_rope_desc& desc) {
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels&, const moira_kv_append_desc& desc) {
-    if (desc.kv_type != MOIRA_TYPE_F32)
-        return report(MOIRA_UNSUPPORTED, "kv_append writes F32 only, found type %u", desc.kv_type);
+moira_status check(const cpu_kernels& kernels, const moira_kv_append_desc& desc) {
+    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+        return status;
     const bound bounds[] = {{"width", desc.width, 1, dimension_limit}, {"slots", desc.slots, 1, slots_limit}};
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels&, const moira_attention_gqa_desc& desc) {
+moira_status check(const cpu_kernels& kernels, const moira_attention_gqa_desc& desc) {
     const bound bounds[] = {{"heads", desc.heads, 1, head_limit},
                             {"kv_heads", desc.kv_heads, 1, desc.heads},
                             {"head_dim", desc.head_dim, 1, head_dim_limit},
@@ -101,7 +106,9 @@ moira_status check(const cpu_kernels&, const moira_attention_gqa_desc& desc) {
                       desc.kv_heads);
     if (const moira_status status = check_finite("scale", desc.scale))
         return status;
-    return check_kv("attention_gqa", desc.kv_type, desc.page_tokens, desc.pages, desc.context_max);
+    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+        return status;
+    return check_pages(desc.page_tokens, desc.pages, desc.context_max);
 }
 
 moira_status check(const cpu_kernels& kernels, const moira_attention_mla_desc& desc) {
@@ -114,8 +121,9 @@ moira_status check(const cpu_kernels& kernels, const moira_attention_mla_desc& d
         return status;
     if (const moira_status status = check_finite("scale", desc.scale))
         return status;
-    if (const moira_status status =
-            check_kv("attention_mla", desc.kv_type, desc.page_tokens, desc.pages, desc.context_max))
+    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+        return status;
+    if (const moira_status status = check_pages(desc.page_tokens, desc.pages, desc.context_max))
         return status;
     if (desc.quantization.scale_mode != MOIRA_SCALE_NONE)
         return report(MOIRA_UNSUPPORTED, "attention_mla reads kv_b_proj without scales only: widen it to BF16 or F32");

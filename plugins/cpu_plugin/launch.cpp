@@ -108,6 +108,8 @@ void run_as_member(void* argument, const moira_team_member* member) {
         const uint32_t phases = phase_count(launch.op->desc.header.op);
         for (uint32_t phase = 0; phase < phases; ++phase) {
             const phase_plan plan = plan_phase(launch.op->desc.header, launch.args, phase);
+            if (plan.units == 0) // nobody waits for nothing
+                continue;
             const bool large = is_large(plan);
             if (barrier_due && (large || last_was_large))
                 host.team_barrier(host.context, member);

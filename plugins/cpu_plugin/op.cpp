@@ -27,6 +27,7 @@ moira_status query_op(moira_device* device, const moira_op_header* desc, moira_o
     support->struct_size = struct_size;
     support->row_exact = 1;
     support->thread_exact = 1;
+    support->kv_type_wanted = device->kernels->kv_type_wanted;
     copy_text(support->numerics_id, sizeof support->numerics_id, device->kernels->numerics_id);
     any_op_desc checked{};
     const moira_status status = check_op(*device->kernels, desc, checked);

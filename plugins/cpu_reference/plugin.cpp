@@ -11,6 +11,8 @@ const cpu_kernels& plugin_kernels() {
         .numerics_id = "cpu-ref-f32",
         .score = 1,
         .features_required = 0,
+        .kv_type_wanted = MOIRA_TYPE_F32,
+        .kv_bf16_supported = true,
         .weight_supported = reference_weight_supported,
         .packing = reference_packing(),
         .embedding = reference_embedding,

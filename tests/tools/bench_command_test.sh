@@ -71,6 +71,22 @@ expect 0 "${small[@]}" --batch 1 --ops
 holds out 'US/CALL'
 holds out 'prefill, 512 rows'
 
+# Long contexts: a row each, and memory in proportion.
+expect 0 --context 100,400 --probe-mib 4 --repeat 1 --json
+holds out '^\[{"model":"[^"]*","threads":[0-9]*,"context":100,"kv_type":"[a-z0-9]*","kv_bytes_of_context":[0-9]'
+holds out '"context":400,.*"op":"attention_mla"'
+mapfile -t bytes < <(grep -o '"kv_bytes_of_context":[0-9]*' "$work/out" | grep -o '[0-9]*$')
+if [ "${#bytes[@]}" -ne 2 ] || [ "${bytes[1]}" -ne $((4 * bytes[0])) ]; then
+    echo "the bytes of 400 tokens are not four times those of 100: ${bytes[*]}"
+    failures=$((failures + 1))
+fi
+expect 0 --context 400 --probe-mib 4 --repeat 1
+holds out 'US/1024 TOKENS'
+expect 2 --context 512 --probe-mib 4
+holds err 'context.max_tokens'
+expect 2 --context 0
+expect 2 --context 1,,2
+
 # Ctrl-C long before all is measured.
 code=0
 timeout --preserve-status -s INT 2 "$moira" bench --prompt-tokens 20 --gen-tokens 400 --repeat 1000 --probe-mib 4 --batch 16,16 --json \

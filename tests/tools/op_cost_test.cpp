@@ -84,6 +84,12 @@ TEST_CASE("attention reads each sequence's cache once and computes for each row"
     CHECK(cost.bytes == 51 * 2 * 2 * 16 * 4);
     CHECK(cost.flop == 101 * 8 * 16 * 4);
     CHECK_FALSE(cost.bf16_product);
+    gqa.kv_type = MOIRA_TYPE_BF16;
+    const auto narrow_op = op_of(gqa, MOIRA_OP_ATTENTION_GQA);
+    const auto narrow = cost_of({&narrow_op, &args}, {.row_positions = 101, .kv_positions = 51});
+    CHECK(narrow.bytes == cost.bytes / 2);
+    CHECK(narrow.flop == cost.flop);
+    CHECK(narrow.bf16_product);
 
     moira_attention_mla_desc mla{};
     mla.heads = 4;

@@ -3,6 +3,7 @@
 #include "tools/moira/bench_run.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
+#include "tools/moira/context_bench.hpp"
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
@@ -19,7 +20,7 @@ namespace moira {
 namespace {
 
 struct bench_options {
-    std::string model, batches, routes;
+    std::string model, batches, routes, contexts;
     // Half of the bundled model's context and less: a prompt of some chunks' weight, enough steps for a steady median.
     std::int32_t prompt_tokens = 128, gen_tokens = 64;
     std::int32_t threads = 0, repeat = 3;
@@ -177,6 +178,28 @@ result<exit_code> report_rows(const bench_call& call, const std::vector<bench_ro
     return exit_done;
 }
 
+/// Steps behind long contexts, alone in the engine.
+result<exit_code> run_contexts(bench_call& call) {
+    const auto contexts = parse_contexts(call.options.contexts);
+    if (!contexts)
+        return tl::unexpected(contexts.error());
+    auto room = load_model(call.options.model, call.context);
+    if (!room)
+        return tl::unexpected(room.error());
+    if (auto ready = prepare_probe(call); !ready)
+        return tl::unexpected(ready.error());
+    const auto found =
+        measure_contexts(*room, *call.probe, *contexts, call.options.repeat, call.interrupted, call.progress);
+    if (call.progress)
+        call.progress("");
+    if (!found)
+        return tl::unexpected(found.error());
+    const auto name = room->model->model().folder().filename().string();
+    const auto printed = call.context.json ? print_json(context_bench_json(name, call.setting.threads, *found))
+                                           : print_text(context_bench_text(*found, call.context.colour));
+    return printed.map([] { return exit_done; });
+}
+
 result<exit_code> run_bench(const bench_options& options, command_context& context) {
     const auto batches = check_options(options);
     if (!batches)
@@ -192,6 +215,8 @@ result<exit_code> run_bench(const bench_options& options, command_context& conte
         {static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
     bench_call call{options, context, pool, *model, watch_interrupt(), progress_line()};
     call.setting.threads = pool.size();
+    if (!options.contexts.empty())
+        return run_contexts(call);
     std::vector<bench_row> rows;
     for (const auto batch : *batches) {
         auto row = run_row(call, batch);
@@ -223,11 +248,16 @@ constexpr const char* footer_text =
     "rows.\n"
     "share: these bytes per second against the probe. It may exceed 1 where the weights fit into the caches.\n"
     "logits hash: of one sequence its own; of several the xxHash of their hashes in order.\n"
-    "--ops: steps of the engine alone, half of them watched op by op, with other tokens and so other experts each time, "
+    "--ops: steps of the engine alone, half of them watched op by op, with other tokens and so other experts each "
+    "time, "
     "in\n"
-    "rounds between two looks at the memory probe and at the multipliers' peak. Bytes are those of weights and of cached "
+    "rounds between two looks at the memory probe and at the multipliers' peak. Bytes are those of weights and of "
+    "cached "
     "keys\n"
     "and values, each once per step; of other ops what they read and write. Medians of steps, shares paired by round.\n"
+    "--context: decoding steps of one row behind contexts of these lengths, op by op as with --ops, and nothing else. "
+    "The\n"
+    "cache is filled with random numbers: what stands in it does not change the time.\n"
     "Exit code 3: the hashes of repeats differ. Ctrl-C: the rows that are complete are shown, exit code 130.";
 
 } // namespace
@@ -263,6 +293,8 @@ void add_bench_command(command_line& line) {
         ->type_name("MIB")
         ->capture_default_str();
     command.add_flag("--ops", options->ops, "also time every op, in steps of as many rows and of a prompt of 512");
+    command.add_option("--context", options->contexts, "decoding behind contexts of these lengths, and nothing else")
+        ->type_name("N,N,...");
     command.add_option("--routes", options->routes, "recorded routing; not in this version")->type_name("FILE");
     command.footer(footer_text);
     add_bench_serve_command(line, command);

@@ -37,7 +37,9 @@ nlohmann::ordered_json op_json(const op_timing& op) {
             {"flop_share", op.flop_share}};
 }
 
-nlohmann::ordered_json step_json(const step_timing& step) {
+} // namespace
+
+nlohmann::ordered_json step_timing_json(const step_timing& step) {
     nlohmann::ordered_json json{{"rows", step.rows},
                                 {"step_us", step.step_us},
                                 {"ops_us", step.ops_us},
@@ -56,23 +58,41 @@ nlohmann::ordered_json step_json(const step_timing& step) {
     return json;
 }
 
+namespace {
+
 struct all_peaks {
     std::vector<double> f32, bf16;
 };
 
-all_peaks peaks_of(const op_bench& found) {
+all_peaks peaks_of(const std::vector<flop_peaks>& found) {
     all_peaks all;
-    for (const auto& peaks : found.peaks) {
+    for (const auto& peaks : found) {
         all.f32.push_back(peaks.f32_gflop_s);
         all.bf16.push_back(peaks.bf16_gflop_s);
     }
     return all;
 }
 
+} // namespace
+
 nlohmann::ordered_json spread_json(const std::vector<double>& values) {
     const auto all = spread_of(values);
     return {{"min", all.min}, {"median", all.median}, {"max", all.max}};
 }
+
+nlohmann::ordered_json peaks_json(const std::vector<flop_peaks>& all) {
+    const auto peaks = peaks_of(all);
+    return {{"f32", spread_json(peaks.f32)}, {"bf16", spread_json(peaks.bf16)}};
+}
+
+std::string bounds_text(const std::vector<double>& probe_gb_s, const std::vector<flop_peaks>& all) {
+    const auto peaks = peaks_of(all);
+    return "memory probe " + number(spread_of(probe_gb_s).median, 1) + " GB/s, peaks " +
+           number(spread_of(peaks.f32).median, 0) + " GFLOP/s in float32, " + number(spread_of(peaks.bf16).median, 0) +
+           " in BF16";
+}
+
+namespace {
 
 std::string step_name(const step_timing& step) {
     return (step.prefill ? "prefill, " : "decode, ") + std::to_string(step.rows) + (step.rows == 1 ? " row" : " rows");
@@ -89,7 +109,9 @@ std::string steps_table(const op_bench& found, bool colour) {
     return table.print(colour);
 }
 
-std::string ops_table(const step_timing& step, bool colour) {
+} // namespace
+
+std::string op_table(const step_timing& step, bool colour) {
     text_table table({"OP", "OF", "CALLS", "US/CALL", "US/STEP", "KIB/CALL", "GB/S", "OF PROBE", "GFLOP/S", "OF PEAK"});
     for (const auto& op : step.ops) {
         const auto bounded = [&](const std::string& text) { return op.matrix_product ? text : std::string(); };
@@ -101,36 +123,31 @@ std::string ops_table(const step_timing& step, bool colour) {
     return table.print(colour);
 }
 
-} // namespace
-
 nlohmann::ordered_json op_bench_json(const op_bench& found, const bench_row& row) {
     nlohmann::ordered_json json;
     for (const auto& step : found.steps)
         if (step.prefill) {
-            json["prefill"] = step_json(step);
+            json["prefill"] = step_timing_json(step);
             // Of the whole runtime, with this row's prompts.
             const auto gflop_s = spread_of(row.prefill_tok_s).median * per(step.gflop, step.rows);
             json["prefill"]["end_to_end_gflop_s"] = gflop_s;
             json["prefill"]["end_to_end_flop_share"] = per(gflop_s, per(step.gflop_s, step.flop_share));
         } else if (step.rows == row.options.batch) {
-            json["decode"] = step_json(step);
+            json["decode"] = step_timing_json(step);
         }
-    const auto peaks = peaks_of(found);
     json["probe_gb_s"] = spread_json(found.probe_gb_s);
-    json["peak_gflop_s"] = {{"f32", spread_json(peaks.f32)}, {"bf16", spread_json(peaks.bf16)}};
+    json["peak_gflop_s"] = peaks_json(found.peaks);
     json["packing"] = {
         {"gb_s", found.packing.gb_s_one_thread}, {"threads", 1}, {"expert_bytes", found.packing.expert_bytes}};
     return json;
 }
 
 std::string op_bench_text(const op_bench& found, bool colour) {
-    const auto peaks = peaks_of(found);
-    std::string text = "\nsteps, alone in the engine: memory probe " + number(spread_of(found.probe_gb_s).median, 1) +
-                       " GB/s, peaks " + number(spread_of(peaks.f32).median, 0) + " GFLOP/s in float32, " +
-                       number(spread_of(peaks.bf16).median, 0) + " in BF16; packing experts " +
-                       number(found.packing.gb_s_one_thread, 2) + " GB/s per thread\n" + steps_table(found, colour);
+    std::string text = "\nsteps, alone in the engine: " + bounds_text(found.probe_gb_s, found.peaks) +
+                       "; packing experts " + number(found.packing.gb_s_one_thread, 2) + " GB/s per thread\n" +
+                       steps_table(found, colour);
     for (const auto& step : found.steps)
-        text += "\n" + step_name(step) + ":\n" + ops_table(step, colour);
+        text += "\n" + step_name(step) + ":\n" + op_table(step, colour);
     return text;
 }
 

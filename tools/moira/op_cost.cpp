@@ -62,8 +62,8 @@ op_cost expert_cost(const moira_expert_ffn_desc& desc, const moira_expert_ffn_ar
 
 op_cost gqa_cost(const moira_attention_gqa_desc& desc, const attended_context& context) {
     const std::uint64_t width = std::uint64_t{desc.kv_heads} * desc.head_dim * 2;
-    return {context.kv_positions * width * float_bytes, 2 * 2 * context.row_positions * desc.heads * desc.head_dim,
-            true, false};
+    return {context.kv_positions * width * bits_of(desc.kv_type) / 8,
+            2 * 2 * context.row_positions * desc.heads * desc.head_dim, true, desc.kv_type == MOIRA_TYPE_BF16};
 }
 
 op_cost mla_cost(const moira_attention_mla_desc& desc, std::uint64_t rows, const attended_context& context) {
@@ -71,8 +71,8 @@ op_cost mla_cost(const moira_attention_mla_desc& desc, std::uint64_t rows, const
     const auto absorbed = 2 * rows * heads * rank * (desc.key_dim + desc.value_dim);
     const auto attended = 2 * context.row_positions * heads * (rank + desc.rope_dim + rank);
     const auto weights = weight_bytes_of(heads * (desc.key_dim + desc.value_dim), rank, desc.quantization);
-    return {context.kv_positions * (rank + desc.rope_dim) * float_bytes + weights, absorbed + attended, true,
-            desc.quantization.weight_type != MOIRA_TYPE_F32};
+    return {context.kv_positions * (rank + desc.rope_dim) * bits_of(desc.kv_type) / 8 + weights, absorbed + attended,
+            true, desc.kv_type == MOIRA_TYPE_BF16 || desc.quantization.weight_type != MOIRA_TYPE_F32};
 }
 
 op_cost combine_cost(const moira_combine_desc& desc, std::uint64_t rows) {
@@ -112,7 +112,9 @@ op_cost cost_of(const bound_launch& launch, const attended_context& context) {
     case MOIRA_OP_ROPE:
         return moved(rows * as<moira_rope_desc>(desc).width * (2 * std::uint64_t{as<moira_rope_desc>(desc).heads} + 1));
     case MOIRA_OP_KV_APPEND:
-        return moved(2 * rows * as<moira_kv_append_desc>(desc).width);
+        return {rows * as<moira_kv_append_desc>(desc).width *
+                    (float_bytes + bits_of(as<moira_kv_append_desc>(desc).kv_type) / 8),
+                0, false, false};
     case MOIRA_OP_ATTENTION_GQA:
         return gqa_cost(as<moira_attention_gqa_desc>(desc), context);
     case MOIRA_OP_ATTENTION_MLA:
@@ -143,12 +145,12 @@ std::string op_detail(const moira_op_header& desc) {
     case MOIRA_OP_ATTENTION_GQA: {
         const auto& gqa = as<moira_attention_gqa_desc>(desc);
         return std::to_string(gqa.heads) + " over " + std::to_string(gqa.kv_heads) + " heads of " +
-               std::to_string(gqa.head_dim);
+               std::to_string(gqa.head_dim) + " " + weight_type_name(gqa.kv_type);
     }
     case MOIRA_OP_ATTENTION_MLA: {
         const auto& mla = as<moira_attention_mla_desc>(desc);
         return std::to_string(mla.heads) + " heads, latent " + std::to_string(mla.kv_rank) + " + " +
-               std::to_string(mla.rope_dim);
+               std::to_string(mla.rope_dim) + " " + weight_type_name(mla.kv_type);
     }
     case MOIRA_OP_GEMM:
         return product_name(as<moira_gemm_desc>(desc).n, as<moira_gemm_desc>(desc).k,

@@ -1,6 +1,6 @@
 #include "tools/moira/op_report.hpp"
 
-#include "core/execute/op_descriptions.hpp"
+#include "core/execute/kv_type.hpp"
 #include "core/experts/checkpoint_slab_source.hpp"
 #include "core/model/checkpoint_weight.hpp"
 #include "tools/moira/text_table.hpp"
@@ -74,8 +74,10 @@ result<std::vector<op_report>> report_ops(const checkpoint& model, const plugin_
     const auto weights = weight_forms_of(model, all);
     if (!weights)
         return tl::unexpected(weights.error());
+    auto limits = limits_of(model.shape(), all);
+    limits.kv_type = choose_kv_type(host, model.shape(), limits);
     std::vector<op_report> reports;
-    for (const op_description& op : ops_of_model(model.shape(), limits_of(model.shape(), all), *weights))
+    for (const op_description& op : ops_of_model(model.shape(), limits, *weights))
         reports.push_back(report_op(header_of(op), host));
     return reports;
 }

@@ -24,6 +24,10 @@ std::unique_ptr<eviction_policy> make_lfru_policy(const eviction_dimensions& dim
 /// returns last. After SpecMD (arXiv 2602.03921).
 std::unique_ptr<eviction_policy> make_least_stale_policy(const eviction_dimensions& dimensions);
 
+/// The best expected use leaves last: next-visit with a chance per expert that is learnt from the experts of this token
+/// and of the one before, with hints, and with later uses discounted. See eviction_foresight.cpp for the formula.
+std::unique_ptr<eviction_policy> make_foresight_policy(const eviction_dimensions& dimensions);
+
 /// The longest expected way to the next use leaves: layers until that layer returns + layers / use rate.
 std::unique_ptr<eviction_policy> make_next_visit_policy(const eviction_dimensions& dimensions);
 

@@ -36,7 +36,7 @@ public:
 
     std::optional<slot_index> victim(expert_id incoming, std::span<const bool> evictable) override {
         const auto own = held_[static_cast<std::size_t>(incoming.layer)];
-        if (own >= quota(own))
+        if (own >= static_cast<slot_index>(slots_.size()) / moe_layers_)
             if (const auto slot = oldest_of(incoming.layer, evictable))
                 return slot;
         return oldest_of(fullest(evictable), evictable);
@@ -49,9 +49,6 @@ private:
     };
 
     held& at(slot_index slot) { return slots_[static_cast<std::size_t>(slot)]; }
-
-    /// Slots that do not divide evenly go to the layers that ask first: one more for as many layers as there are.
-    slot_index quota(slot_index) const noexcept { return static_cast<slot_index>(slots_.size()) / moe_layers_; }
 
     /// The layer that holds most, of those that could give something up.
     std::int32_t fullest(std::span<const bool> evictable) const {

@@ -79,6 +79,7 @@ struct named_policy {
 };
 
 constexpr std::array policies = {
+    named_policy{"foresight", make_foresight_policy},
     named_policy{"next_visit", make_next_visit_policy},
     named_policy{"lru", [](const eviction_dimensions&) { return make_lru_policy(false); }},
     named_policy{"lru_layer", make_lru_layer_policy},

@@ -21,11 +21,12 @@ struct eviction_dimensions {
     std::int32_t moe_layers = 0; ///< layers that have experts
 };
 
-/// One wave of a layer. A layer's visit is one wave, or several of disjoint experts when the slots do not suffice.
+/// One wave of a layer. A layer's visit is one wave, or several of disjoint experts.
 struct eviction_wave {
     std::int32_t layer = 0;
     std::span<const std::int32_t> experts;     ///< distinct
     std::span<const std::int32_t> prompt_only; ///< of them, ascending: those that nothing but rows of a prompt wants
+    bool continues = false;                    ///< the visit that the wave before belongs to
 };
 
 /// Decides which resident expert leaves. Plain state, called under the store's lock: no I/O, no waiting, O(slots) at

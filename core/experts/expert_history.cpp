@@ -14,7 +14,7 @@ constexpr float half_lives_max = 16;
 expert_history::expert_history(const eviction_dimensions& dimensions, float half_life)
     : dimensions_(dimensions), decay_(static_cast<std::size_t>(half_life * half_lives_max) + 1),
       uses_(static_cast<std::size_t>(dimensions.layers) * static_cast<std::size_t>(dimensions.experts)),
-      visits_(static_cast<std::size_t>(dimensions.layers)), waves_(uses_.size()), half_life_(half_life) {
+      visits_(static_cast<std::size_t>(dimensions.layers)), half_life_(half_life) {
     for (std::size_t visits = 0; visits < decay_.size(); ++visits)
         decay_[visits] = std::exp2(-static_cast<float>(visits) / half_life);
 }
@@ -28,23 +28,14 @@ float expert_history::decay(std::uint32_t visits) const noexcept {
     return decay_[std::min(static_cast<std::size_t>(visits), decay_.size() - 1)];
 }
 
-/// A visit that is cut into waves stays one visit: its waves follow each other and share no expert.
-bool expert_history::begins_visit(const eviction_wave& wave) const noexcept {
-    const auto visits = visits_[static_cast<std::size_t>(wave.layer)].visits;
-    return wave.layer != layer_ || std::any_of(wave.experts.begin(), wave.experts.end(), [&](std::int32_t expert) {
-               return waves_[index_of({wave.layer, expert})] == visits;
-           });
-}
-
 void expert_history::wave_begins(const eviction_wave& wave) {
     visit_count& layer = visits_[static_cast<std::size_t>(wave.layer)];
-    if (begins_visit(wave)) {
+    if (!wave.continues) {
         ++layer.visits;
         layer.decayed = layer.decayed * decay(1) + 1;
     }
     layer_ = wave.layer;
     for (const std::int32_t expert : wave.experts) {
-        waves_[index_of({wave.layer, expert})] = layer.visits;
         if (std::binary_search(wave.prompt_only.begin(), wave.prompt_only.end(), expert))
             continue;
         use& seen = uses_[index_of({wave.layer, expert})];

@@ -46,16 +46,14 @@ private:
         float decayed = 0;
     };
 
-    bool begins_visit(const eviction_wave& wave) const noexcept;
     std::size_t index_of(expert_id expert) const noexcept;
     float decay(std::uint32_t visits) const noexcept;
 
     eviction_dimensions dimensions_;
-    std::vector<float> decay_;         // by visits; the last stands for all beyond
-    std::vector<use> uses_;            // [layers, experts]
-    std::vector<visit_count> visits_;  // [layers]
-    std::vector<std::uint32_t> waves_; // [layers, experts]: the visit in which a wave asked for it last, prompts too
-    std::int32_t layer_ = -1;          // visited now
+    std::vector<float> decay_;        // by visits; the last stands for all beyond
+    std::vector<use> uses_;           // [layers, experts]
+    std::vector<visit_count> visits_; // [layers]
+    std::int32_t layer_ = -1;         // visited now
     float half_life_;
 };
 

@@ -45,7 +45,7 @@ struct expert_store::impl {
     result<void> wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
                                 std::unique_lock<std::mutex>& held);
     void pin(std::int32_t layer, std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
-             std::span<const std::int32_t> prompt_only, wave& taken);
+             std::span<const std::int32_t> prompt_only, bool continues, wave& taken);
     void release(wave& ended);
     result<void> wait(wave& wanted);
     void finished(expert_load& load);
@@ -161,9 +161,9 @@ void expert_store::impl::slots_changed() {
 
 void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts,
                              std::span<const std::int32_t> drafted, std::span<const std::int32_t> prompt_only,
-                             wave& taken) {
+                             bool continues, wave& taken) {
     hints.wave_begins(layer, std::chrono::steady_clock::now());
-    table.pin_wave(layer, experts, pins, prompt_only);
+    table.pin_wave(layer, experts, pins, prompt_only, continues);
     ++counters.waves;
     taken.experts.assign(experts.begin(), experts.end());
     taken.members.reserve(pins.size());
@@ -391,18 +391,36 @@ std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
 
 result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts,
                                            std::span<const std::int32_t> drafted,
-                                           std::span<const std::int32_t> prompt_only) {
+                                           std::span<const std::int32_t> prompt_only, bool continues) {
     auto wave = std::make_unique<expert_lease::impl>(*impl_);
     std::unique_lock held(impl_->lock);
     auto possible = impl_->check_wave(layer, experts);
     if (possible)
         possible = impl_->wait_for_slots(layer, experts, held);
     if (possible)
-        impl_->pin(layer, experts, drafted, prompt_only, *wave);
+        impl_->pin(layer, experts, drafted, prompt_only, continues, *wave);
     held.unlock();
     if (!possible)
         return tl::unexpected(possible.error());
     return expert_lease(std::move(wave));
+}
+
+result<std::optional<expert_lease>> expert_store::try_acquire(std::int32_t layer, std::span<const std::int32_t> experts,
+                                                              std::span<const std::int32_t> drafted,
+                                                              std::span<const std::int32_t> prompt_only,
+                                                              bool continues) {
+    auto wave = std::make_unique<expert_lease::impl>(*impl_);
+    const std::lock_guard held(impl_->lock);
+    if (auto possible = impl_->check_wave(layer, experts); !possible)
+        return tl::unexpected(possible.error());
+    if (impl_->next_ticket != impl_->served_ticket || !impl_->table.fits(layer, experts))
+        return std::optional<expert_lease>();
+    impl_->pin(layer, experts, drafted, prompt_only, continues, *wave);
+    return expert_lease(std::move(wave));
+}
+
+std::int32_t expert_store::travelling_max() const noexcept {
+    return static_cast<std::int32_t>(impl_->options.loader_threads) + 1; // one waits for the loader that is done first
 }
 
 std::int32_t expert_store::wave_experts_max() const noexcept {
@@ -447,6 +465,10 @@ void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts
         if (known && hint.expert >= 0 && hint.expert < impl_->options.experts &&
             !impl_->table.holds({layer, hint.expert}))
             impl_->absent.push_back(hint);
+    if (known && std::all_of(experts.begin(), experts.end(), [this](const expert_hint& hint) {
+            return hint.expert >= 0 && hint.expert < impl_->options.experts;
+        }))
+        impl_->table.hinted(layer, experts);
     impl_->hints.give(layer, impl_->absent, experts.size(), std::chrono::steady_clock::now());
     impl_->absent.clear();
     if (impl_->hints.waiting() > 0)

@@ -125,10 +125,21 @@ public:
     /// come first served, all slots or none. So whoever holds a lease and acquires another from the same thread must
     /// know that both fit together. Errors: invalid_argument (too many, twice the same, out of range).
     /// `drafted` (ascending): experts that only drafted rows want, which are counted apart. `prompt_only` (ascending):
-    /// those that nothing but rows of a prompt wants, which the policy does not take for use to come.
+    /// those that nothing but rows of a prompt wants, which the policy does not take for use to come. `continues`: the
+    /// wave belongs to the same visit of the layer as the one before.
     result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts,
                                  std::span<const std::int32_t> drafted = {},
-                                 std::span<const std::int32_t> prompt_only = {});
+                                 std::span<const std::int32_t> prompt_only = {}, bool continues = false);
+
+    /// The same; none where acquire() would have to wait for slots. So it may be called while holding leases.
+    result<std::optional<expert_lease>> try_acquire(std::int32_t layer, std::span<const std::int32_t> experts,
+                                                    std::span<const std::int32_t> drafted = {},
+                                                    std::span<const std::int32_t> prompt_only = {},
+                                                    bool continues = false);
+
+    /// Experts of a visit that should be on their way at a time, each in a wave of its own: they keep all loaders busy,
+    /// and those that the policy does not want to keep pass through so few slots.
+    std::int32_t travelling_max() const noexcept;
 
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.

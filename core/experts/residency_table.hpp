@@ -22,7 +22,7 @@ enum class slot_state : std::uint8_t { empty, loading, resident };
 ///
 /// A speculative slot holds, or will hold, an expert that no wave has asked for yet. It is on probation: its first use
 /// makes it a slot as any other; when its layer was visited without it, it is the first to leave. Experts used by one
-/// of the last `pass_waves` waves are warm; speculation never evicts them.
+/// of the last `pass_waves` visits are warm; speculation never evicts them.
 class residency_table {
 public:
     struct shape {
@@ -31,7 +31,7 @@ public:
         std::uint64_t base_address = 0; ///< of slot 0
         std::uint64_t slot_bytes = 0;
         std::uint32_t layout_id = 0;
-        std::uint64_t pass_waves = 1; ///< waves of one pass through the model, when none is cut: its MoE layers
+        std::uint64_t pass_waves = 1; ///< visits in one pass through the model: its MoE layers
     };
 
     /// How speculation went. taken = used + unused + those that speculative_slots() still counts.
@@ -66,9 +66,13 @@ public:
     bool fits(std::int32_t layer, std::span<const std::int32_t> experts) const;
 
     /// Pins the whole wave, then gives a slot to each expert that has none. Precondition: fits(). Appends to `pins`, in
-    /// the order of `experts`. `prompt_only` (ascending): those that nothing but rows of a prompt wants.
+    /// the order of `experts`. `prompt_only` (ascending): those that nothing but rows of a prompt wants. `continues`:
+    /// the wave belongs to the same visit of the layer as the one before.
     void pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins,
-                  std::span<const std::int32_t> prompt_only = {});
+                  std::span<const std::int32_t> prompt_only = {}, bool continues = false);
+
+    /// What a predictor expects of a layer's next visit, for the policy. The experts exist.
+    void hinted(std::int32_t layer, std::span<const expert_hint> experts) { policy_->hinted(layer, experts); }
 
     /// Ends one pin of a loading or resident slot.
     void unpin(slot_index index);
@@ -111,7 +115,7 @@ private:
         slot_state state = slot_state::empty;
         std::uint32_t pins = 0;
         std::uint32_t generation = 0;
-        std::uint64_t used = 0; // the wave that used it last
+        std::uint64_t used = 0; // the visit that used it last
         bool speculative = false;
         bool expired = false; // speculative, and its layer was visited without it
     };
@@ -142,7 +146,7 @@ private:
     std::uint32_t generation_ = 0;
     std::size_t speculative_max_ = 0;
     std::vector<slot_index> speculative_;      // oldest first, at most speculative_max_ unless a resize lowered that
-    std::vector<std::uint64_t> left_for_hint_; // [layers * experts]: the wave after which it did, 0: no
+    std::vector<std::uint64_t> left_for_hint_; // [layers * experts]: the visit after which it did, 0: no
     speculation_counts speculation_;
     std::vector<slot> slots_by_index_;
     std::vector<slot_index> free_;            // empty slots below the bound

@@ -17,6 +17,12 @@ public:
     /// Chosen experts, [rows, top_k], in falling order of choice.
     virtual void routing(std::int32_t layer, std::span<const std::int32_t> ids) = 0;
 
+    /// Whether router_input() is wanted: it costs a copy per layer.
+    virtual bool wants_router_inputs() const { return false; }
+
+    /// What the router of `layer` saw, [rows, hidden], right after its routing().
+    virtual void router_input(std::int32_t, std::span<const float>) {}
+
     /// Logits of one row of the step, in order of the plan's samples.
     virtual void logits(std::int32_t row, std::span<const float> values) = 0;
 

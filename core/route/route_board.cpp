@@ -34,7 +34,7 @@ void route_board::learn(route_calibration& known) {
                 static_cast<float>(known.probability(route_source::early, layer, rank)), std::memory_order_relaxed);
     const std::lock_guard held(lock_);
     report_.dropped = ring_.dropped();
-    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
+    for (const auto source : route_source_list)
         report_.sources[static_cast<std::size_t>(source)] = known.quality(source);
 }
 

@@ -8,11 +8,11 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// Recall of one source at 1 .. top-k predictions.
-ordered_json source_json(const route_quality& quality, std::int32_t top_k) {
-    const auto k = static_cast<std::size_t>(top_k);
+/// Recall of one source at 1 .. ranks predictions.
+ordered_json source_json(const route_quality& quality, const route_report& report) {
+    const auto k = static_cast<std::size_t>(report.top_k);
     ordered_json recall_at = ordered_json::array();
-    for (std::size_t first = 1; first <= k; ++first)
+    for (std::size_t first = 1; first <= static_cast<std::size_t>(report.ranks); ++first)
         recall_at.push_back(quality.recall_at(first));
     return {{"rows", quality.rows}, {"recall", quality.recall_at(k)}, {"recall_at", std::move(recall_at)},
             {"precision", quality.precision_at(k)}};
@@ -21,9 +21,12 @@ ordered_json source_json(const route_quality& quality, std::int32_t top_k) {
 ordered_json prediction_json(const expert_store_statistics& experts) {
     if (!experts.prediction)
         return nullptr;
+    const auto& report = *experts.prediction;
     ordered_json value;
-    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
-        value[std::string(name_of(source))] = source_json(experts.prediction->of(source), experts.prediction->top_k);
+    value["hints"] = name_of(report.hints);
+    for (const auto source : route_source_list)
+        if (source <= route_source::control || report.of(source).rows > 0)
+            value[std::string(name_of(source))] = source_json(report.of(source), report);
     value["observations_dropped"] = experts.prediction->dropped;
     value["hints_given"] = experts.hints.given;
     value["hints_refused"] = experts.hints.refused;
@@ -46,9 +49,10 @@ ordered_json demand_json(const expert_demand& demand) {
 } // namespace
 
 std::optional<double> prediction_recall(const expert_store_statistics& experts) {
-    if (!experts.prediction || experts.prediction->of(route_source::early).rows == 0)
+    if (!experts.prediction || experts.prediction->of(experts.prediction->hints).rows == 0)
         return std::nullopt;
-    return experts.prediction->of(route_source::early).recall_at(static_cast<std::size_t>(experts.prediction->top_k));
+    const auto& report = *experts.prediction;
+    return report.of(report.hints).recall_at(static_cast<std::size_t>(report.top_k));
 }
 
 std::optional<double> prediction_precision(const expert_store_statistics& experts) {

@@ -47,7 +47,7 @@ struct request_fields {
 result<request_fields> read_request(const nlohmann::json& object, unknown_field_policy policy,
                                     std::span<const std::string_view> others = {});
 
-/// Share of what layers chose that was predicted one layer early. None: nothing was predicted.
+/// Share of what layers chose that the source of hints had among its first top-k. None: it predicted nothing.
 std::optional<double> prediction_recall(const expert_store_statistics& experts);
 
 /// Share of the predicted experts that were absent and then chosen.

@@ -16,7 +16,7 @@ public:
 
     void start(const std::shared_ptr<route_board>& board) {
         board_ = board;
-        known_.emplace(board->layers(), board->top_k());
+        known_.emplace(board->layers(), board->ranks());
         observe(); // whoever learned before may have been told and died
     }
 

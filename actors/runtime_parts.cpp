@@ -20,6 +20,8 @@ engine_options engine_options_of(const settings& all) {
     options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
     options.predict_routes = all.experts.prefetch != "off";
     options.measure_routes = all.experts.measure_prediction;
+    // Settings are checked before they come here.
+    options.predictor = parse_predictor_choice(all.experts.predictor).value_or(predictor_choice{});
     return options;
 }
 

@@ -32,8 +32,8 @@ struct expert_settings {
     /// Prefetching on a busy disk loses 7-61 %, and without a processor to spare it takes time from the step: off until
     /// somebody has measured a gain on the machine at hand.
     std::string prefetch = "off";
-    bool measure_prediction = false; ///< costs two more routers per layer
-    std::string predictor;
+    bool measure_prediction = false; ///< costs three more routers per layer, and learns a history
+    std::string predictor; ///< empty: gate, which needs no training and no history
     std::string precision = "keep"; ///< exact by default
     std::string profile;
     /// Reads in flight: queue depth beyond 2-4 only adds latency.

@@ -1,5 +1,7 @@
 #include "config/settings_check.hpp"
 
+#include "core/route/predictor_choice.hpp"
+
 #include <charconv>
 
 namespace moira {
@@ -86,6 +88,8 @@ result<void> check_settings(const loaded_settings& loaded) {
                                                   "could kill parts of the server");
     if (auto done = check_prefetch(loaded); !done)
         return done;
+    if (auto choice = parse_predictor_choice(loaded.values.experts.predictor); !choice)
+        return fail(choice.error().code, place(loaded, "experts.predictor") + ": " + choice.error().message);
     return check_batch(loaded);
 }
 

@@ -66,7 +66,8 @@ struct engine::impl {
     result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
     result<void> carry_states(std::span<const std::size_t> stayed);
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);
-    result<void> create_probe(const op_provider& memory);
+    result<std::optional<trained_predictor>> load_predictor() const;
+    result<void> create_probe();
 
     checkpoint model;
     const op_selector& selector;
@@ -130,14 +131,53 @@ result<void> engine::impl::create_staging(const op_provider& memory) {
     return {};
 }
 
-result<void> engine::impl::create_probe(const op_provider& memory) {
+/// The file that experts.predictor names, if it is one.
+result<std::optional<trained_predictor>> engine::impl::load_predictor() const {
+    if (options.predictor.file.empty())
+        return std::optional<trained_predictor>();
+    auto trained = read_predictor(options.predictor.file);
+    if (!trained)
+        return tl::unexpected(trained.error());
+    auto fingerprint = router_fingerprint(model);
+    if (!fingerprint)
+        return tl::unexpected(fingerprint.error());
+    const auto subject = subject_of(model.shape(), model.folder().filename().string(), *fingerprint);
+    if (auto fits = check_subject(options.predictor.file, trained->subject, subject); !fits)
+        return tl::unexpected(fits.error());
+    if ((options.predictor.source == route_source::heads) != trained->heads.has_value())
+        return fail(errc::invalid_config, options.predictor.file + ": found " + trained->kind() +
+                                              ", expected what experts.predictor names before the file");
+    return std::optional(std::move(*trained));
+}
+
+result<void> engine::impl::create_probe() {
     if (!options.predict_routes && !options.measure_routes)
         return {};
-    // Two of the largest steps that are predicted, so that a predictor may be one step late.
     const auto& shape = model.shape();
+    auto trained = load_predictor();
+    if (!trained)
+        return tl::unexpected(trained.error());
+    route_probe_options wanted;
+    wanted.audit_always = options.measure_routes;
+    if (*trained && (*trained)->heads)
+        wanted.heads = &*(*trained)->heads;
+    if (*trained && (*trained)->history) {
+        wanted.history = std::move((*trained)->history);
+    } else if (options.measure_routes || options.predictor.source == route_source::history) {
+        auto made = history_model::create({shape.moe_layers(), shape.moe.experts, shape.moe.top_k});
+        if (made)
+            wanted.history = std::move(*made);
+        else if (options.predictor.source == route_source::history)
+            return tl::unexpected(made.error());
+    }
+    // Two of the largest steps that are predicted, so that a predictor may be one step late.
+    const auto rows = static_cast<std::size_t>(route_rows_max);
     routes = std::make_shared<route_board>(shape.layers, std::min(shape.moe.top_k, static_cast<std::int32_t>(route_ids_max)),
-                                           2 * static_cast<std::size_t>(route_rows_max) * static_cast<std::size_t>(shape.moe_layers()));
-    auto made = route_probe::create(shape, limits, memory, routes, options.measure_routes);
+                                           2 * rows * static_cast<std::size_t>(shape.moe_layers()), probe_ranks(shape),
+                                           options.predictor.source);
+    if (wanted.history)
+        routes->teach(std::make_unique<history_learner>(wanted.history, routing_layers(shape.layer_is_moe), 4 * rows));
+    auto made = route_probe::create(shape, limits, selector, *queue, routes, wanted);
     if (!made)
         return tl::unexpected(made.error());
     probe = std::move(*made);
@@ -166,13 +206,14 @@ result<void> engine::impl::load(load_progress progress) {
     if (!made_cache)
         return tl::unexpected(made_cache.error());
     cache = std::move(*made_cache);
-    auto made_arena = step_arena::create(model.shape(), limits, memory, ops.workspace_bytes(), options.mtp);
+    if (auto done = create_probe(); !done)
+        return done;
+    const auto workspace_bytes = std::max(ops.workspace_bytes(), probe ? probe->workspace_bytes() : 0);
+    auto made_arena = step_arena::create(model.shape(), limits, memory, workspace_bytes, options.mtp);
     if (!made_arena)
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
     if (auto done = create_staging(memory); !done)
-        return done;
-    if (auto done = create_probe(memory); !done)
         return done;
     load_s = seconds_since(begin);
     return {};
@@ -299,7 +340,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
                                 drafted};
         if (impl_->probe)
-            impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
+            impl_->probe->begin_step(plan, impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
     }
     if (!done) {

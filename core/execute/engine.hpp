@@ -7,6 +7,7 @@
 #include "core/execute/weight_loader.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/model/checkpoint.hpp"
+#include "core/route/predictor_choice.hpp"
 #include "core/route/route_board.hpp"
 
 #include <cstdint>
@@ -32,6 +33,7 @@ struct engine_options {
     expert_precision precision = expert_precision::keep;  ///< of experts; fp8 is lossy where the checkpoint is wider
     bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
     bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
+    predictor_choice predictor;   ///< that hints are made of
     bool measure_routes = false;  ///< all predictors in every step and not only now and then; implies predict_routes
 };
 

@@ -234,6 +234,18 @@ result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::i
     return made;
 }
 
+/// Shows the observer what the router saw, which nobody has overwritten yet.
+static result<void> show_router_input(const step_context& step, std::int32_t layer, forward_observer& observer) {
+    auto& arena = step.arena;
+    std::vector<float> rows(static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(step.shape.hidden));
+    if (auto done = step.queue.download(rows.data(), arena.normed.as<void>(), rows.size() * sizeof(float)); !done)
+        return done;
+    if (auto done = step.queue.synchronize(); !done)
+        return done;
+    observer.router_input(layer, rows);
+    return {};
+}
+
 result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
                          forward_observer* observer, double& stall_s) {
     const auto& moe = std::get<moe_layer>(layer.feed_forward);
@@ -246,6 +258,9 @@ result<void> run_experts(const step_context& step, const model_layer& layer, exp
     if (observer && observer->wants_gate_weights())
         if (auto shown = show_gate_weights(step, layer.index, ids.size(), *observer); !shown)
             return shown;
+    if (observer && observer->wants_router_inputs())
+        if (auto done = show_router_input(step, layer.index, *observer); !done)
+            return done;
     if (step.probe)
         step.probe->routed(layer, ids);
     auto done = run_assigned(step, layer, moe, store, *assignment, stall_s);

@@ -23,6 +23,12 @@ public:
     /// Gate weights of the chosen experts, [rows, top_k]; after routing() of the same layer.
     virtual void gate_weights(std::int32_t, std::span<const float>) {}
 
+    /// Whether router_input() is wanted: it costs a copy per layer.
+    virtual bool wants_router_inputs() const { return false; }
+
+    /// What the router of `layer` saw, [rows, hidden], right after its routing().
+    virtual void router_input(std::int32_t, std::span<const float>) {}
+
     /// Logits of one row of the step, in order of the plan's samples.
     virtual void logits(std::int32_t row, std::span<const float> values) = 0;
 

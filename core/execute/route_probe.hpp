@@ -2,6 +2,8 @@
 
 #include "core/base/error.hpp"
 #include "core/execute/attention_block.hpp"
+#include "core/execute/context_probe.hpp"
+#include "core/execute/route_heads.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/route/route_board.hpp"
 
@@ -21,19 +23,35 @@ inline constexpr std::int32_t route_rows_max = 64;
 /// that hints are made of.
 inline constexpr std::uint64_t route_audit_steps = 16;
 
-/// Evaluates routers before their layer's turn and compares what they say with what is chosen then. Only reads the
-/// residual stream and writes buffers of its own, or ones that the layer overwrites before it reads them: results never
-/// depend on it. One thread: that of the step.
+/// Experts predicted per row of a model: twice as many as it chooses, as far as its router could choose so many.
+std::int32_t probe_ranks(const model_shape& shape) noexcept;
+
+/// What a probe is made for.
+struct route_probe_options {
+    route_source hints = route_source::early; ///< that hints are made of, where it can say something
+    bool audit_always = false;                ///< measure every source in every step
+    std::shared_ptr<history_model> history;   ///< null: none
+    const linear_heads* heads = nullptr;      ///< null: none; read while the probe is made
+};
+
+/// Predicts experts before their layer's turn and compares what was predicted with what is chosen then. Evaluates
+/// routers early, trained heads, and what routing so far tells. Only reads the residual stream and writes buffers of
+/// its own, or ones that the layer overwrites before it reads them: results never depend on it. One thread: that of the
+/// step.
 class route_probe {
 public:
-    /// `board` gets the observations. `audit_always`: measures every source in every step. Errors: out_of_memory,
-    /// device_error, unsupported (more experts per token than an observation holds).
+    /// `board` gets the observations. Borrows `selector`. Errors: out_of_memory, device_error, op_missing, unsupported
+    /// (more experts per token than an observation holds).
     static result<std::unique_ptr<route_probe>> create(const model_shape& shape, const execution_limits& limits,
-                                                       const op_provider& memory, std::shared_ptr<route_board> board,
-                                                       bool audit_always);
+                                                       const op_selector& selector, device_queue& queue,
+                                                       std::shared_ptr<route_board> board,
+                                                       const route_probe_options& options);
+
+    /// Of the ops that only predictions launch; the arena's workspace must be as large.
+    std::uint64_t workspace_bytes() const noexcept { return ops_.workspace_bytes(); }
 
     /// `hints_wanted`: somebody can use hints in this step.
-    void begin_step(std::uint64_t number, std::int32_t rows, bool hints_wanted);
+    void begin_step(const step_plan& plan, bool hints_wanted);
 
     /// The residual stream is the layer's input.
     result<void> before_attention(const step_context& step, const model_layer& layer);
@@ -49,31 +67,58 @@ public:
     void give_hints(const model_layer& layer, expert_store& store);
 
     /// Whether give_hints would have something to say about the layer after this one.
-    bool predicts_after(const model_layer& layer) const noexcept { return next_.layer == layer.index + 1; }
+    bool predicts_after(const model_layer& layer) noexcept { return prediction_for_hints(layer.index + 1) != nullptr; }
 
 private:
-    /// The ids of one source on their way from the device.
+    /// What one source says of one layer, on its way from the device or made on the host.
     struct prediction {
-        device_buffer ids;              ///< i32 [route_rows_max, top_k]
+        device_buffer ids;              ///< i32 [route_rows_max, ranks]; empty for sources on the host
         std::vector<std::int32_t> host; ///< the same
-        std::int32_t layer = -1;        ///< of whose router; -1: nothing
+        std::int32_t layer = -1;        ///< that is predicted; -1: nothing
     };
 
-    route_probe(const model_shape& shape, std::shared_ptr<route_board> board, bool audit_always);
-    static result<prediction> create_prediction(const op_provider& memory, std::size_t ids);
-    result<void> evaluate(const step_context& step, const model_layer& layer, prediction& into);
-    prediction& of(route_source source) noexcept { return predictions_[static_cast<std::size_t>(source)]; }
+    /// A layer ahead and two, and the one whose turn it is.
+    static constexpr std::size_t layers_open = 3;
 
-    std::size_t top_k_;
-    std::int32_t experts_;
+    /// A linear map of a normalised state, and how experts are chosen by it.
+    struct scoring {
+        const norm* normalize = nullptr;
+        const linear* score = nullptr;
+        const prepared_op* choose = nullptr;
+        const float* bias = nullptr; ///< device memory, [experts]; null: none
+    };
+
+    route_probe(const model_shape& shape, const execution_limits& limits, const op_selector& selector,
+                std::shared_ptr<route_board> board, const route_probe_options& options);
+    result<void> create_buffers(const op_provider& memory);
+    result<void> evaluate(const step_context& step, const scoring& how, std::int32_t layer, route_source source);
+    result<void> evaluate_router(const step_context& step, std::int32_t layer, route_source source);
+    result<void> evaluate_head(const step_context& step, const model_layer& from, std::int32_t ahead);
+    void push_observations(std::int32_t layer, std::span<const std::int32_t> ids);
+    void copy_prediction(const prediction& predicted, std::size_t row, route_source source,
+                         route_observation& seen) const;
+    prediction* prediction_for_hints(std::int32_t layer) noexcept;
+    bool has_head(std::int32_t from, std::int32_t ahead) const noexcept;
+    bool wanted(route_source source) const noexcept { return audit_ || (hints_wanted_ && source == board_->hints()); }
+    prediction& at(route_source source, std::int32_t layer) noexcept {
+        return predictions_[static_cast<std::size_t>(source)][static_cast<std::size_t>(layer) % layers_open];
+    }
+
+    const model_shape& shape_;
+    std::int32_t page_tokens_;
+    std::size_t top_k_, ranks_, rows_max_;
     std::shared_ptr<route_board> board_;
     bool audit_always_;
+    op_set ops_;
+    const prepared_op* choose_ = nullptr; ///< as the model's routers do, but of more ranks
+    device_buffer weights_;               ///< f32 [route_rows_max, ranks]: written and never read
+    std::unique_ptr<route_heads> heads_;  ///< null: none
+    context_probe context_;
 
     std::uint64_t step_ = 0;
     std::size_t rows_ = 0;
-    bool early_wanted_ = false, audit_ = false;         ///< of this step
-    std::array<prediction, route_sources> predictions_; ///< of the layer whose turn it is
-    prediction next_;                                   ///< early, of the layer after it
+    bool hints_wanted_ = false, audit_ = false; ///< of this step
+    std::array<std::array<prediction, layers_open>, route_sources> predictions_;
 
     // for give_hints, so that it allocates nothing
     std::vector<float> absent_;      ///< [experts]: probability that no row wants it

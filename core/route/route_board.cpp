@@ -2,16 +2,24 @@
 
 namespace moira {
 
-route_board::route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max)
-    : layers_(layers), top_k_(top_k), ring_(observations_max),
+route_board::route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max, std::int32_t ranks,
+                         route_source hints)
+    : layers_(layers), top_k_(top_k), ranks_(ranks > 0 ? ranks : top_k), hints_(hints), ring_(observations_max),
       probabilities_(
-          std::make_unique<std::atomic<float>[]>(static_cast<std::size_t>(layers) * static_cast<std::size_t>(top_k))) {
-    const route_calibration nothing(layers, top_k);
-    for (std::int32_t layer = 0; layer < layers_; ++layer)
-        for (std::int32_t rank = 0; rank < top_k_; ++rank)
-            probabilities_[index(layer, rank)].store(
-                static_cast<float>(nothing.probability(route_source::early, layer, rank)), std::memory_order_relaxed);
-    report_.top_k = top_k;
+          std::make_unique<std::atomic<float>[]>(static_cast<std::size_t>(layers) * static_cast<std::size_t>(ranks_))) {
+    publish(route_calibration(layers_, ranks_));
+    report_.top_k = top_k_;
+    report_.ranks = ranks_;
+    report_.hints = hints_;
+}
+
+void route_board::publish(const route_calibration& known) {
+    for (std::int32_t layer = 0; layer < layers_; ++layer) {
+        const auto source = known.knows(hints_, layer) ? hints_ : route_source::early;
+        for (std::int32_t rank = 0; rank < ranks_; ++rank)
+            probabilities_[index(layer, rank)].store(static_cast<float>(known.probability(source, layer, rank)),
+                                                     std::memory_order_relaxed);
+    }
 }
 
 route_report route_board::report() const {
@@ -27,14 +35,13 @@ void route_board::learn(route_calibration& known) {
         if (!seen)
             break;
         known.observe(*seen);
+        if (learner_)
+            learner_->observe(*seen);
     }
-    for (std::int32_t layer = 0; layer < layers_; ++layer)
-        for (std::int32_t rank = 0; rank < top_k_; ++rank)
-            probabilities_[index(layer, rank)].store(
-                static_cast<float>(known.probability(route_source::early, layer, rank)), std::memory_order_relaxed);
+    publish(known);
     const std::lock_guard held(lock_);
     report_.dropped = ring_.dropped();
-    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
+    for (const auto source : route_source_list)
         report_.sources[static_cast<std::size_t>(source)] = known.quality(source);
 }
 

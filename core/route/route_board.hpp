@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/route/history_learner.hpp"
 #include "core/route/route_calibration.hpp"
 #include "core/route/route_ring.hpp"
 
@@ -8,13 +9,16 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace moira {
 
 /// What is known about the predictions of a runtime.
 struct route_report {
     std::int32_t top_k = 0;
-    std::uint64_t dropped = 0; ///< observations that were overwritten before anybody read them
+    std::int32_t ranks = 0;                   ///< predicted per row
+    route_source hints = route_source::early; ///< that hints are made of
+    std::uint64_t dropped = 0;                ///< observations that were overwritten before anybody read them
     std::array<route_quality, route_sources> sources{};
 
     const route_quality& of(route_source source) const noexcept { return sources[static_cast<std::size_t>(source)]; }
@@ -24,14 +28,22 @@ struct route_report {
 /// steps is the ring's producer, the predictor its consumer.
 class route_board {
 public:
-    /// `layers` of the model, `top_k` predictions per row (at most route_ids_max).
-    route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max);
+    /// `layers` of the model, `ranks` predictions per row (at most route_ids_max; 0: top_k). `hints`: the source whose
+    /// probabilities are published; where it says nothing, those of `early`.
+    route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max, std::int32_t ranks = 0,
+                route_source hints = route_source::early);
+
+    /// Observations also teach a history model. Before anybody learns.
+    void teach(std::unique_ptr<history_learner> learner) { learner_ = std::move(learner); }
+    bool teaches() const noexcept { return learner_ != nullptr; }
 
     route_ring<route_observation>& ring() noexcept { return ring_; }
     std::int32_t layers() const noexcept { return layers_; }
     std::int32_t top_k() const noexcept { return top_k_; }
+    std::int32_t ranks() const noexcept { return ranks_; }
+    route_source hints() const noexcept { return hints_; }
 
-    /// Any thread. Probability that the early prediction at `rank` of `layer` is chosen. Precondition: both exist.
+    /// Any thread. Probability that the prediction for hints at `rank` of `layer` is chosen. Precondition: both exist.
     float probability(std::int32_t layer, std::int32_t rank) const noexcept {
         return probabilities_[index(layer, rank)].load(std::memory_order_relaxed);
     }
@@ -48,12 +60,16 @@ public:
 
 private:
     std::size_t index(std::int32_t layer, std::int32_t rank) const noexcept {
-        return static_cast<std::size_t>(layer) * static_cast<std::size_t>(top_k_) + static_cast<std::size_t>(rank);
+        return static_cast<std::size_t>(layer) * static_cast<std::size_t>(ranks_) + static_cast<std::size_t>(rank);
     }
 
-    std::int32_t layers_, top_k_;
+    void publish(const route_calibration& known);
+
+    std::int32_t layers_, top_k_, ranks_;
+    route_source hints_;
     route_ring<route_observation> ring_;
-    std::unique_ptr<std::atomic<float>[]> probabilities_; // [layers, top_k]
+    std::unique_ptr<std::atomic<float>[]> probabilities_; // [layers, ranks]
+    std::unique_ptr<history_learner> learner_;            // of the consumer
     std::atomic<bool> announced_{false};
     mutable std::mutex lock_;
     route_report report_; // under lock_

@@ -40,9 +40,10 @@ std::size_t route_calibration::index(route_source source, std::int32_t layer, st
 }
 
 void route_calibration::observe(const route_observation& seen) {
-    if (seen.layer >= layers_ || seen.top_k > ranks_)
+    if (seen.layer >= layers_ || seen.top_k > route_ids_max ||
+        seen.predicted_ranks() > static_cast<std::size_t>(ranks_))
         return;
-    for (const auto source : {route_source::early, route_source::layer_input, route_source::control})
+    for (const auto source : route_source_list)
         if (seen.has(source))
             observe_source(source, seen);
 }
@@ -53,11 +54,10 @@ void route_calibration::observe_source(route_source source, const route_observat
     quality.chosen += seen.top_k;
     const auto& predicted = seen.predicted[static_cast<std::size_t>(source)];
     const auto chosen_end = seen.chosen.begin() + seen.top_k;
-    for (std::int32_t rank = 0; rank < seen.top_k; ++rank) {
-        const bool right =
-            std::find(seen.chosen.begin(), chosen_end, predicted[static_cast<std::size_t>(rank)]) != chosen_end;
-        quality.matches[static_cast<std::size_t>(rank)] += right;
-        tally& counted = tallies_[index(source, seen.layer, rank)];
+    for (std::size_t rank = 0; rank < seen.predicted_ranks(); ++rank) {
+        const bool right = std::find(seen.chosen.begin(), chosen_end, predicted[rank]) != chosen_end;
+        quality.matches[rank] += right;
+        tally& counted = tallies_[index(source, seen.layer, static_cast<std::int32_t>(rank))];
         counted.hits += right ? 1.0F : 0.0F;
         counted.tries += 1.0F;
         if (counted.tries >= tries_max) {

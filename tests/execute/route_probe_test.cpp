@@ -54,7 +54,7 @@ TEST_CASE("observations tell what every row of every layer chose, and the contro
             const auto all = drain(*model.routes());
             REQUIRE(all.size() == 9 * static_cast<std::size_t>(shape.moe_layers()));
             std::map<std::int32_t, std::size_t> rows;
-            route_calibration known(shape.layers, shape.moe.top_k);
+            route_calibration known(shape.layers, probe_ranks(shape));
             for (const auto& seen : all) {
                 known.observe(seen);
                 const auto row = rows[seen.layer]++;
@@ -65,6 +65,8 @@ TEST_CASE("observations tell what every row of every layer chose, and the contro
                 CHECK(seen.has(route_source::control));
                 CHECK(seen.has(route_source::layer_input));
                 CHECK(seen.has(route_source::early) == (seen.layer > 0)); // nothing comes before layer 0
+                CHECK(seen.has(route_source::gate2) == (seen.layer > 1));
+                CHECK(seen.predicted_ranks() == static_cast<std::size_t>(probe_ranks(shape)));
             }
             CHECK(known.quality(route_source::control).recall_at(top_k) == 1.0);
             const double early = known.quality(route_source::early).recall_at(top_k);

@@ -5,6 +5,7 @@
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
 #include "core/execute/route_probe.hpp"
+#include "core/model/shown_name.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -66,6 +67,9 @@ struct engine::impl {
     result<void> carry_states(std::span<const std::size_t> stayed);
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);
     result<void> create_probe(const op_provider& memory);
+
+    /// On their way into a slot, or already when the model was packed: the same values.
+    bool experts_rounded() const noexcept { return packing.quantizes() || !model.shape().quantized_from.empty(); }
 
     checkpoint model;
     const op_selector& selector;
@@ -364,11 +368,11 @@ std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_b
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
 std::string engine::numerics_id() const {
-    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->experts_rounded() ? "/experts-fp8" : "");
 }
 
 std::vector<std::string> engine::lossy() const {
-    return impl_->packing.quantizes() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+    return impl_->experts_rounded() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
 }
 
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
@@ -396,6 +400,9 @@ std::vector<std::string> engine::notices() const {
     if (impl_->packing.quantizes())
         all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
                       "differ from the exact ones");
+    else if (impl_->experts_rounded())
+        all.push_back("the experts of this model were rounded from " + shown_name(impl_->model.shape().quantized_from) +
+                      " to 8 bits when it was packed; answers differ from the exact ones");
     return all;
 }
 

@@ -6,6 +6,7 @@
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
 #include "core/execute/route_probe.hpp"
+#include "core/model/shown_name.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -68,6 +69,9 @@ struct engine::impl {
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);
     result<std::optional<trained_predictor>> load_predictor() const;
     result<void> create_probe();
+
+    /// On their way into a slot, or already when the model was packed: the same values.
+    bool experts_rounded() const noexcept { return packing.quantizes() || !model.shape().quantized_from.empty(); }
 
     checkpoint model;
     const op_selector& selector;
@@ -417,11 +421,11 @@ std::uint64_t engine::kv_bytes() const noexcept {
 }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
 std::string engine::numerics_id() const {
-    return impl_->ops.numerics_id() + "/kv-" + kv_type_name(impl_->limits.kv_type) + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+    return impl_->ops.numerics_id() + "/kv-" + kv_type_name(impl_->limits.kv_type) + (impl_->experts_rounded() ? "/experts-fp8" : "");
 }
 
 std::vector<std::string> engine::lossy() const {
-    return impl_->packing.quantizes() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+    return impl_->experts_rounded() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
 }
 
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
@@ -450,6 +454,9 @@ std::vector<std::string> engine::notices() const {
     if (impl_->packing.quantizes())
         all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
                       "differ from the exact ones");
+    else if (impl_->experts_rounded())
+        all.push_back("the experts of this model were rounded from " + shown_name(impl_->model.shape().quantized_from) +
+                      " to 8 bits when it was packed; answers differ from the exact ones");
     return all;
 }
 

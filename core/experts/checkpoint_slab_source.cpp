@@ -2,6 +2,7 @@
 
 #include "core/base/checked.hpp"
 #include "core/experts/available_memory.hpp"
+#include "core/experts/expert_checksums.hpp"
 #include "core/experts/expert_read_plan.hpp"
 #include "core/experts/model_file_reader.hpp"
 #include "core/model/checkpoint_weight.hpp"
@@ -146,7 +147,10 @@ private:
     checkpoint_slab_source(const expert_packing& packing, const op_provider& provider)
         : packing_(packing), api_(provider.api), device_(provider.device), provider_(provider) {}
 
+    struct expert_file_place;
+
     result<void> plan_all(const checkpoint& model, const model_weight_names& names);
+    result<void> read(expert_id expert, const expert_file_place& place, std::span<std::byte> scratch) const;
     void open_files(const checkpoint& model, expert_io io);
     result<void> prepare_scales(expert_id expert, const expert_read_plan& plan, std::span<std::byte> scratch,
                                 std::array<moira_pack_source, 3>& sources) const;
@@ -157,8 +161,15 @@ private:
     moira_device* device_;
     const op_provider& provider_;
     model_file_reader files_;
-    std::vector<std::vector<expert_read_plan>> plans_; // [layers][experts]; empty for dense layers
-    std::uint64_t experts_ = 0;
+    /// How one expert is read, and what its file says of the bytes.
+    struct expert_file_place {
+        expert_read_plan plan;
+        std::vector<checked_range> checksums; // empty: the file has none
+        std::string gate;                     // its first tensor, for messages
+    };
+
+    std::vector<std::vector<expert_file_place>> places_; // [layers][experts]; empty for dense layers
+    std::uint64_t experts_ = 0, checksummed_ = 0;
     std::uint64_t read_bytes_max_ = 0;
     std::uint64_t quantized_bytes_ = 0; // scratch for what is packed instead of what was read
     std::string choice_;
@@ -183,8 +194,8 @@ result<std::unique_ptr<slab_source>> checkpoint_slab_source::create(const checkp
 result<void> checkpoint_slab_source::plan_all(const checkpoint& model, const model_weight_names& names) {
     const expert_shape shape = {.inner = packing_.desc.n, .hidden = packing_.desc.k, .quantization = packing_.source};
     for (const layer_weight_names& layer : names.layers) {
-        std::vector<expert_read_plan>& plans = plans_.emplace_back();
-        plans.reserve(layer.experts.size());
+        std::vector<expert_file_place>& places = places_.emplace_back();
+        places.reserve(layer.experts.size());
         for (const ffn_weight_names& expert : layer.experts) {
             const auto matrices = find_expert(model, expert);
             if (!matrices)
@@ -195,7 +206,9 @@ result<void> checkpoint_slab_source::plan_all(const checkpoint& model, const mod
             if (!plan)
                 return tl::unexpected(plan.error());
             read_bytes_max_ = std::max(read_bytes_max_, plan->scratch_bytes);
-            plans.push_back(*plan);
+            auto checksums = checked_ranges(model, *plan);
+            checksummed_ += !checksums.empty();
+            places.push_back({*plan, std::move(checksums), expert.gate});
         }
         experts_ += layer.experts.size();
     }
@@ -213,6 +226,8 @@ void checkpoint_slab_source::open_files(const checkpoint& model, expert_io io) {
     } else {
         choice_ = direct ? "direct, as set" : "buffered, as set";
     }
+    if (checksummed_ > 0)
+        choice_ += ", compared with checksums";
     for (std::size_t index = 0; index < model.files().size(); ++index)
         files_.add(model.file_descriptor(static_cast<std::uint32_t>(index)), model.files()[index], direct);
 }
@@ -262,19 +277,31 @@ result<void> checkpoint_slab_source::prepare_scales(expert_id expert, const expe
     return {};
 }
 
+result<void> checkpoint_slab_source::read(expert_id expert, const expert_file_place& place,
+                                          std::span<std::byte> scratch) const {
+    for (const expert_read& read : place.plan.all_reads())
+        if (auto done = files_.read(read, scratch); !done)
+            return done;
+    if (place.checksums.empty())
+        return {};
+    return check_expert_content(files_, place.plan, place.checksums,
+                                "expert " + std::to_string(expert.expert) + " of layer " +
+                                    std::to_string(expert.layer) + " (" + place.gate + " and what stands beside it)",
+                                scratch);
+}
+
 result<void> checkpoint_slab_source::load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) {
     const auto layer = static_cast<std::size_t>(expert.layer), index = static_cast<std::size_t>(expert.expert);
-    if (expert.layer < 0 || expert.expert < 0 || layer >= plans_.size() || index >= plans_[layer].size())
+    if (expert.layer < 0 || expert.expert < 0 || layer >= places_.size() || index >= places_[layer].size())
         return fail(errc::invalid_argument,
                     "no expert " + std::to_string(expert.expert) + " in layer " + std::to_string(expert.layer));
     const bool aligned = reinterpret_cast<std::uintptr_t>(scratch.data()) % read_alignment == 0 &&
                          reinterpret_cast<std::uintptr_t>(slab.data()) % packing_.info.alignment == 0;
     if (!aligned || slab.size() < slab_bytes() || scratch.size() < scratch_bytes())
         return fail(errc::invalid_argument, "slab or scratch is too small or not aligned");
-    const expert_read_plan& plan = plans_[layer][index];
-    for (const expert_read& read : plan.all_reads())
-        if (auto done = files_.read(read, scratch); !done)
-            return done;
+    const expert_read_plan& plan = places_[layer][index].plan;
+    if (auto done = read(expert, places_[layer][index], scratch); !done)
+        return done;
     std::array<moira_pack_source, 3> sources{};
     for (std::size_t matrix = 0; matrix < sources.size(); ++matrix)
         sources[matrix].weight = scratch.data() + plan.tensor_offsets[matrix];

@@ -110,6 +110,12 @@ result<void> model_file_reader::read(const expert_read& read, std::span<std::byt
     return {};
 }
 
+void model_file_reader::forget(const expert_read& read) const noexcept {
+    if (read.file < files_.size())
+        ::posix_fadvise(files_[read.file]->buffered, static_cast<off_t>(read.window_begin()),
+                        static_cast<off_t>(read.window_end() - read.window_begin()), POSIX_FADV_DONTNEED);
+}
+
 std::string model_file_reader::refusal() const {
     for (const auto& opened : files_)
         if (const int reason = opened->refused; reason != 0)

@@ -26,6 +26,12 @@ public:
     /// read_alignment and holds the whole window. Errors: io_error (names the file; short files included).
     result<void> read(const expert_read& read, std::span<std::byte> scratch) const;
 
+    /// Lets the page cache go of what `read` asks for, so that the next read asks the disk. A hint: never fails.
+    void forget(const expert_read& read) const noexcept;
+
+    /// Its path, for messages.
+    const std::string& name(std::uint32_t number) const { return files_[number]->name; }
+
     /// Why some file is read through the page cache although direct reads were asked; empty: none is.
     std::string refusal() const;
 

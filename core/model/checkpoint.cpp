@@ -3,8 +3,10 @@
 #include "core/model/architectures/architecture.hpp"
 #include "core/model/checkpoint_files.hpp"
 #include "core/model/checkpoint_weight.hpp"
+#include "core/model/content_hash.hpp"
 #include "core/model/shown_name.hpp"
 
+#include <fcntl.h>
 #include <set>
 
 namespace moira {
@@ -13,6 +15,9 @@ namespace {
 
 /// Configurations have a few kilobytes; a vocabulary once put inside one made it some hundred.
 constexpr std::uint64_t config_bytes_max = 4'000'000;
+
+/// Of a range that is only compared: larger pieces read no faster.
+constexpr std::uint64_t piece_bytes_max = std::uint64_t{4} << 20;
 
 std::string dimensions(const std::vector<std::int64_t>& shape) {
     std::string text = "[";
@@ -206,9 +211,57 @@ result<void> checkpoint::read(const tensor_location& tensor, std::span<std::byte
     if (tensor.file >= impl_->opened.files.size() || into.size() != tensor.bytes)
         return fail(errc::invalid_argument, "tensor " + tensor.name + " has " + std::to_string(tensor.bytes) +
                                                 " bytes; the buffer has " + std::to_string(into.size()));
-    if (auto read = impl_->opened.files[tensor.file].read_at(tensor.offset, into); !read)
+    const auto& file = impl_->opened.files[tensor.file];
+    const auto* range = covering_range(checksums(tensor.file), tensor.offset, tensor.bytes);
+    const bool exact = range && range->offset == tensor.offset && range->bytes == tensor.bytes;
+    for (bool again = false;; again = true) {
+        if (auto read = file.read_at(tensor.offset, into); !read)
+            return fail(read.error().code, "tensor " + tensor.name + ": " + read.error().message);
+        if (!exact)
+            return {};
+        auto checked = check_content(*range, into, "tensor " + tensor.name, file.path().string());
+        if (checked || again)
+            return checked;
+        // What was damaged on its way here is whole the second time, unless the page cache answers.
+        ::posix_fadvise(file.descriptor(), static_cast<off_t>(tensor.offset), static_cast<off_t>(tensor.bytes),
+                        POSIX_FADV_DONTNEED);
+    }
+}
+
+result<void> checkpoint::read_part(const tensor_location& tensor, std::uint64_t begin,
+                                   std::span<std::byte> into) const {
+    if (tensor.file >= impl_->opened.files.size() || begin > tensor.bytes || into.size() > tensor.bytes - begin)
+        return fail(errc::invalid_argument, "tensor " + tensor.name + " has " + std::to_string(tensor.bytes) +
+                                                " bytes; asked for " + std::to_string(into.size()) + " at " +
+                                                std::to_string(begin));
+    if (auto read = impl_->opened.files[tensor.file].read_at(tensor.offset + begin, into); !read)
         return fail(read.error().code, "tensor " + tensor.name + ": " + read.error().message);
     return {};
+}
+
+result<void> checkpoint::verify(const tensor_location& tensor) const {
+    const auto* range = covering_range(checksums(tensor.file), tensor.offset, tensor.bytes);
+    if (!range)
+        return {};
+    const auto& file = impl_->opened.files[tensor.file];
+    std::vector<std::byte> piece(std::min(range->bytes, piece_bytes_max));
+    content_hasher hasher;
+    for (std::uint64_t done = 0; done < range->bytes;) {
+        const auto next = std::span(piece).first(std::min(range->bytes - done, piece_bytes_max));
+        if (auto read = file.read_at(range->offset + done, next); !read)
+            return read;
+        hasher.add(next);
+        done += next.size();
+    }
+    if (hasher.value() == range->hash)
+        return {};
+    return tl::unexpected(damaged_content(*range, hasher.value(), "tensor " + tensor.name, file.path().string()));
+}
+
+std::span<const checksum_range> checkpoint::checksums(std::uint32_t file) const noexcept {
+    if (file >= impl_->opened.checksums.size())
+        return {};
+    return impl_->opened.checksums[file];
 }
 
 result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules) {

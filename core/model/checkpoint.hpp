@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/model/checksum_list.hpp"
 #include "core/model/model_shape.hpp"
 #include "core/model/safetensors.hpp"
 
@@ -41,8 +42,20 @@ public:
     /// Things worth saying that are not errors: a declared MTP layer that is not there, tensors that nobody reads.
     const std::vector<std::string>& notices() const noexcept;
 
-    /// Reads a whole tensor's bytes into `into` (exactly its size). Errors: io_error (names file and tensor).
+    /// Reads a whole tensor's bytes into `into` (exactly its size). Where the file has a checksum of exactly these bytes
+    /// they are compared; a difference is looked at twice, past what the page cache holds. Errors: io_error,
+    /// corrupt_file (name file and tensor).
     result<void> read(const tensor_location& tensor, std::span<std::byte> into) const;
+
+    /// Reads a part of a tensor, from its byte `begin` on; compares nothing. Errors: io_error, invalid_argument.
+    result<void> read_part(const tensor_location& tensor, std::uint64_t begin, std::span<std::byte> into) const;
+
+    /// Reads all of the checksummed range that holds the tensor and compares; without one there is nothing to compare.
+    /// Errors: io_error, corrupt_file.
+    result<void> verify(const tensor_location& tensor) const;
+
+    /// The checksums that a file brings, ascending and without overlap; empty: it has none.
+    std::span<const checksum_range> checksums(std::uint32_t file) const noexcept;
 
 private:
     struct impl;

@@ -1,8 +1,10 @@
 #include "core/model/checkpoint_files.hpp"
 
 #include "core/model/bounded_json.hpp"
+#include "core/model/content_hash.hpp"
 #include "core/model/shown_name.hpp"
 
+#include <optional>
 #include <set>
 
 namespace moira {
@@ -22,8 +24,32 @@ bool is_plain_file_name(const std::string& name) {
            name.find('\0') == std::string::npos;
 }
 
-/// Tensor name -> file name, as the index says.
-result<std::map<std::string, std::string>> read_index(const std::filesystem::path& path) {
+/// What the index says: tensor name -> file name, and the checksums of headers where the model was packed.
+struct shard_index {
+    std::map<std::string, std::string> files;
+    std::map<std::string, std::uint64_t> header_hashes; ///< file name -> content_hash of all before its data
+};
+
+/// Headers have no checksum inside themselves: the index holds those of packed files.
+result<void> read_header_hashes(const nlohmann::json& index, const std::filesystem::path& path, shard_index& read) {
+    const auto metadata = index.find("metadata");
+    if (metadata == index.end() || !metadata->is_object() || !metadata->contains(header_checksums_key))
+        return {};
+    const auto& hashes = (*metadata)[header_checksums_key];
+    if (!hashes.is_object() || hashes.size() > files_max)
+        return fail(errc::corrupt_file, path.string() + ": " + std::string(header_checksums_key) +
+                                            " is no object of at most " + std::to_string(files_max) + " files");
+    for (const auto& [file, hash] : hashes.items()) {
+        std::uint64_t value = 0;
+        if (!hash.is_string() || !read_hash_text(hash.get_ref<const std::string&>(), value))
+            return fail(errc::corrupt_file, path.string() + ": the checksum of " + shown_name(file) +
+                                                " is not 16 hexadecimal digits");
+        read.header_hashes.emplace(file, value);
+    }
+    return {};
+}
+
+result<shard_index> read_index(const std::filesystem::path& path) {
     const auto text = read_text_file(path, index_bytes_max);
     if (!text)
         return tl::unexpected(text.error());
@@ -35,26 +61,49 @@ result<std::map<std::string, std::string>> read_index(const std::filesystem::pat
         return fail(errc::corrupt_file, path.string() + " has no object weight_map");
     if (map->size() > safetensors_limits{}.tensors_max)
         return fail(errc::corrupt_file, path.string() + " names " + std::to_string(map->size()) + " tensors");
-    std::map<std::string, std::string> index;
+    shard_index index;
     for (const auto& [tensor, file] : map->items()) {
         if (!file.is_string() || !is_plain_file_name(file.get_ref<const std::string&>()))
             return fail(errc::corrupt_file, path.string() + ": the file of tensor " + shown_name(tensor) +
                                                 " is not a plain file name in the same folder");
-        index.emplace(tensor, file.get_ref<const std::string&>());
+        index.files.emplace(tensor, file.get_ref<const std::string&>());
     }
+    if (auto hashes = read_header_hashes(*document, path, index); !hashes)
+        return tl::unexpected(hashes.error());
     return index;
 }
 
-result<void> add_file(checkpoint_files& opened, const std::filesystem::path& path) {
+/// The bytes before the data are those that were written.
+result<void> check_header(const read_only_file& file, std::uint64_t header_bytes, std::uint64_t expected) {
+    std::vector<std::byte> header(static_cast<std::size_t>(header_bytes)); // at most header_bytes_max: it was read
+    if (auto read = file.read_at(0, header); !read)
+        return read;
+    return check_content({0, header_bytes, expected}, header, "the header", file.path().string());
+}
+
+result<void> add_file(checkpoint_files& opened, const std::filesystem::path& path,
+                      std::optional<std::uint64_t> header_hash = std::nullopt) {
     auto file = read_only_file::open(path);
     if (!file)
         return tl::unexpected(file.error());
     auto header = read_safetensors_header(*file);
     if (!header)
         return tl::unexpected(header.error());
+    if (header_hash)
+        if (auto checked = check_header(*file, header->data_begin, *header_hash); !checked)
+            return checked;
+    auto& checksums = opened.checksums.emplace_back();
+    if (const auto text = header->metadata.find(checksums_key); text != header->metadata.end()) {
+        auto parsed = parse_checksums(text->second, header->data_begin, file->bytes(), path.string());
+        if (!parsed)
+            return tl::unexpected(parsed.error());
+        checksums = std::move(*parsed);
+    }
     const auto number = static_cast<std::uint32_t>(opened.files.size());
     while (!header->tensors.empty()) {
         auto node = header->tensors.extract(header->tensors.begin());
+        if (node.key().starts_with(padding_prefix))
+            continue;
         node.mapped().file = number;
         const auto added = opened.tensors.insert(std::move(node));
         if (!added.inserted)
@@ -75,7 +124,7 @@ result<checkpoint_files> open_shards(const std::filesystem::path& folder) {
     if (!index)
         return tl::unexpected(index.error());
     std::set<std::string> names;
-    for (const auto& [tensor, file] : *index)
+    for (const auto& [tensor, file] : index->files)
         names.insert(file);
     if (names.size() > files_max)
         return fail(errc::corrupt_file, index_path.string() + " names " + std::to_string(names.size()) +
@@ -84,10 +133,12 @@ result<checkpoint_files> open_shards(const std::filesystem::path& folder) {
     std::map<std::string, std::uint32_t> numbers;
     for (const auto& name : names) {
         numbers.emplace(name, static_cast<std::uint32_t>(opened.files.size()));
-        if (auto added = add_file(opened, folder / name); !added)
+        const auto hash = index->header_hashes.find(name);
+        const bool packed = hash != index->header_hashes.end();
+        if (auto added = add_file(opened, folder / name, packed ? std::optional(hash->second) : std::nullopt); !added)
             return tl::unexpected(added.error());
     }
-    for (const auto& [tensor, file] : *index) {
+    for (const auto& [tensor, file] : index->files) {
         const auto at = opened.tensors.find(tensor);
         if (at == opened.tensors.end() || at->second.file != numbers.at(file))
             return fail(errc::corrupt_file, index_path.string() + " promises tensor " + shown_name(tensor) + " in " +

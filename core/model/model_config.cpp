@@ -94,6 +94,17 @@ void read_weight_blocks(config_reader& config, model_shape& shape) {
         config.refuse(quantization.failure()->code, quantization.failure()->message);
 }
 
+/// What `moira pack` left: a model that it rounded stays lossy wherever it runs.
+void read_packing(config_reader& config, model_shape& shape) {
+    const auto* object = config.object({"moira_pack"});
+    if (!object)
+        return;
+    config_reader packing(*object, config.where() + "moira_pack: ");
+    shape.quantized_from = packing.text({"quantized_from"}, "");
+    if (packing.failure())
+        config.refuse(packing.failure()->code, packing.failure()->message);
+}
+
 } // namespace
 
 rope_shape read_rope(config_reader& config, std::int32_t width, bool interleaved, std::int32_t context_max) {
@@ -144,6 +155,7 @@ result<model_shape> read_model_config(std::string_view config_json, std::string_
     shape.architecture = model_type;
     described->read_config(config, shape);
     read_weight_blocks(config, shape);
+    read_packing(config, shape);
     if (config.failure())
         return tl::unexpected(*config.failure());
     if (auto read = read_special_tokens(*document, generation_config_json, where, shape); !read)

@@ -79,6 +79,7 @@ struct model_shape {
     /// weights have scales.
     std::int32_t scale_block_rows = 128, scale_block_columns = 128;
     std::int32_t mtp_layers = 0; ///< declared multi-token-prediction modules, stored as layers `layers` ...
+    std::string quantized_from; ///< type that `moira pack` rounded the experts from ("BF16"); empty: not rounded
     std::optional<token_id> bos;
     std::vector<token_id> eos;
 

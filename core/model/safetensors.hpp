@@ -46,6 +46,7 @@ struct tensor_location {
 struct safetensors_header {
     std::map<std::string, tensor_location, std::less<>> tensors;
     std::map<std::string, std::string, std::less<>> metadata;
+    std::uint64_t data_begin = 0; ///< where the first tensor begins, from the start of the file
 };
 
 /// Parses the first bytes of a file of `file_bytes`. `prefix` holds at least 8 + header length bytes. Errors:

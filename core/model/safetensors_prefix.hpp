@@ -13,9 +13,10 @@ struct tensor_entry {
 };
 
 /// What stands before the data of a .safetensors file: the length field and the header, padded so that the data begin
-/// 8-byte aligned. The data follow in the order of `tensors`, without gaps. Errors: invalid_argument (larger than any
-/// reader accepts).
+/// at a multiple of `data_alignment_bytes` (at least 8). The data follow in the order of `tensors`, without gaps.
+/// Errors: invalid_argument (larger than any reader accepts).
 result<std::string> safetensors_prefix(const std::vector<tensor_entry>& tensors,
-                                       const std::map<std::string, std::string>& metadata);
+                                       const std::map<std::string, std::string>& metadata,
+                                       std::uint64_t data_alignment_bytes = 8);
 
 } // namespace moira

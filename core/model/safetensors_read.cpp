@@ -326,7 +326,8 @@ result<safetensors_header> parse_safetensors_header(std::span<const std::byte> p
         return fail(events.failure()->code, std::string(name) + ": " + events.failure()->message);
     if (!parsed)
         return fail(errc::corrupt_file, std::string(name) + ": the header is not a JSON object");
-    if (auto placed = place_tensors(header, length_bytes + *length, file_bytes, name); !placed)
+    header.data_begin = length_bytes + *length;
+    if (auto placed = place_tensors(header, header.data_begin, file_bytes, name); !placed)
         return tl::unexpected(placed.error());
     return header;
 }

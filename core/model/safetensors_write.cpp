@@ -81,8 +81,9 @@ private:
 } // namespace
 
 result<std::string> safetensors_prefix(const std::vector<tensor_entry>& tensors,
-                                       const std::map<std::string, std::string>& metadata) {
-    constexpr std::uint64_t data_alignment_bytes = 8;
+                                       const std::map<std::string, std::string>& metadata,
+                                       std::uint64_t data_alignment_bytes) {
+    constexpr std::uint64_t length_bytes = sizeof(std::uint64_t);
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     if (!metadata.empty())
         header["__metadata__"] = metadata;
@@ -100,11 +101,11 @@ result<std::string> safetensors_prefix(const std::vector<tensor_entry>& tensors,
         offset = end;
     }
     text += '}';
-    text.append(round_up(text.size(), data_alignment_bytes) - text.size(), ' ');
+    text.append(round_up(length_bytes + text.size(), data_alignment_bytes) - length_bytes - text.size(), ' ');
     if (text.size() > safetensors_limits{}.header_bytes_max)
         return fail(errc::invalid_argument, "the header would be larger than any reader accepts");
     std::string prefix;
-    for (std::size_t i = 0; i < sizeof(std::uint64_t); ++i)
+    for (std::size_t i = 0; i < length_bytes; ++i)
         prefix += static_cast<char>(text.size() >> (8 * i));
     return prefix + text;
 }

@@ -9,35 +9,9 @@ import subprocess
 import sys
 import unittest
 
-SKIPPED = 77
-INSTALL_S = 240
+from python_package import find_package
 
-
-def find_client():
-    """Goes on in an interpreter that has the package, or skips."""
-    try:
-        import openai
-        return openai
-    except ImportError:
-        pass
-    folder = os.environ.get("MOIRA_VENV")
-    if not folder or os.environ.get("MOIRA_VENV_ENTERED"):
-        print("skipped: the package `openai` cannot be imported")
-        sys.exit(SKIPPED)
-    python = os.path.join(folder, "bin", "python")
-    try:
-        if not os.path.exists(python) or subprocess.run([python, "-c", "import openai"], check=False).returncode != 0:
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=INSTALL_S)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "openai>=1,<3"],
-                           check=True, timeout=INSTALL_S)
-    except (OSError, subprocess.SubprocessError) as why:
-        print(f"skipped: the package `openai` is not here and cannot be installed ({why})")
-        sys.exit(SKIPPED)
-    os.environ["MOIRA_VENV_ENTERED"] = "1"
-    os.execv(python, [python, "-B", *sys.argv])
-
-
-openai = find_client()
+openai = find_package("openai", "openai>=1,<3")
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path.append(os.path.join(ROOT, "tests", "docs"))

@@ -1,0 +1,229 @@
+"""`moira pack` from outside, and what a server makes of a packed model that is damaged while it runs."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from server_process import ANSWER_S, ServerProcess, executable
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+MODEL = os.path.join(ROOT, "config", "models", "moira-demo")
+
+
+def command(source, target, *options):
+    return [executable(), "pack", source, target, "--json", *options]
+
+
+def pack(source, target, *options):
+    """The finished process."""
+    return subprocess.run(command(source, target, *options), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=ANSWER_S, check=False)
+
+
+def hashes(folder):
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            found[name] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+def place_of(folder, tensor):
+    """File and first byte of a tensor."""
+    with open(os.path.join(folder, "model.safetensors.index.json"), encoding="utf-8") as file:
+        path = os.path.join(folder, json.load(file)["weight_map"][tensor])
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+    return path, 8 + length + header[tensor]["data_offsets"][0]
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 4]))
+
+
+class Packing(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="moira_pack_")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def packed(self, *options):
+        done = pack(MODEL, self.path("packed"), *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return self.path("packed"), json.loads(done.stdout)
+
+    def test_the_numbers_of_a_pack(self):
+        _, kept = self.packed()
+        self.assertIsNone(kept["max_relative_error"])
+        self.assertIsNone(kept["quantized_from"])
+        self.assertEqual(kept["expert_count"], 8 * 32)
+        self.assertEqual(kept["expert_bytes"], 8 * 32 * 3 * 256 * 128 * 2)
+        done = pack("moira-demo", self.path("rounded"), "--experts", "fp8", "--shard-bytes", "4MB")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rounded = json.loads(done.stdout)
+        self.assertEqual(rounded["quantized_from"], "BF16")
+        self.assertLess(0.01, rounded["max_relative_error"])
+        self.assertLessEqual(rounded["max_relative_error"], 1 / 28 + 1e-6)
+        self.assertEqual(rounded["expert_bytes"], 8 * 32 * 3 * (256 * 128 + 2 * 4))
+        self.assertLess(rounded["bytes_after"], kept["bytes_after"])
+        self.assertGreater(rounded["shards"], 1)
+
+    def test_what_cannot_be_packed_is_refused(self):
+        for target in (MODEL, os.path.join(MODEL, "packed")):
+            self.assertEqual(pack(MODEL, target).returncode, 2)
+        os.mkdir(self.path("mine"))
+        with open(self.path("mine/letters"), "w", encoding="ascii") as file:
+            file.write("dear")
+        self.assertEqual(pack(MODEL, self.path("mine")).returncode, 2)
+        self.assertEqual(pack(self.path("nothing"), self.path("packed")).returncode, 2)
+        self.assertEqual(pack(MODEL, self.path("packed"), "--experts", "int4").returncode, 2)
+        self.assertEqual(pack(MODEL, self.path("packed"), "--shard-bytes", "many").returncode, 2)
+        self.assertEqual(pack(MODEL, self.path("packed"), "--routes", self.path("nothing")).returncode, 2)
+        self.assertEqual(os.listdir(self.folder), ["mine"])
+
+    def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(self):
+        dice = random.Random(5)
+        expected = hashes(self.packed("--experts", "fp8")[0])
+        kills, longest_s, target = 0, 0.02, self.path("killed")
+        while not os.path.exists(target):
+            child = subprocess.Popen(command(MODEL, target, "--experts", "fp8"), stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                child.wait(dice.random() * longest_s)
+                self.assertEqual(child.returncode, 0)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+                kills += 1
+                longest_s *= 1.1
+        self.assertGreater(kills, 3)
+        self.assertEqual(hashes(target), expected)
+
+    def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(self):
+        for _ in range(50):
+            child = subprocess.Popen(command(MODEL, self.path("stopped"), "--experts", "fp8"), stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            while not os.path.exists(self.path("stopped.pack-journal")) and child.poll() is None:
+                time.sleep(0.001)
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=ANSWER_S)
+            if child.returncode == 130:
+                break
+            self.assertEqual(child.returncode, 0, err)  # it was quicker
+            shutil.rmtree(self.path("stopped"))
+        self.assertEqual(child.returncode, 130)
+        self.assertEqual(json.loads(out)["error"]["code"], "cancelled")
+        self.assertIn("the same command goes on", err)
+        self.assertFalse(os.path.exists(self.path("stopped")))
+        self.assertEqual(pack(MODEL, self.path("stopped"), "--experts", "fp8").returncode, 0)
+
+    def test_a_full_disk_leaves_the_source_usable(self):
+        small = self.path("small")
+        os.mkdir(small)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", small], capture_output=True,
+                                 check=False)
+        if mounted.returncode != 0:
+            self.skipTest("no file system of a limited size can be mounted here")
+        try:
+            before = hashes(MODEL)
+            refused = pack(MODEL, os.path.join(small, "packed"))
+            self.assertEqual(refused.returncode, 1)
+            self.assertEqual(json.loads(refused.stdout)["error"]["code"], "io_error")
+            self.assertIn("bytes free", refused.stderr)
+            self.assertIn("is as it was", refused.stderr)
+            self.assertEqual(hashes(MODEL), before)
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+    def test_a_limit_on_file_sizes_is_a_failed_write(self):
+        limited = ["bash", "-c", 'ulimit -f 4096; exec "$0" "$@"', *command(MODEL, self.path("packed"))]
+        refused = subprocess.run(limited, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_S,
+                                 check=False)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertIn("is as it was", refused.stderr)
+        self.assertEqual(pack(MODEL, self.path("packed")).returncode, 0)
+
+
+class Damage(unittest.TestCase):
+    """A server with a packed model whose experts are read again for every token."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="moira_pack_")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.model = os.path.join(self.folder, "packed")
+        done = pack(MODEL, self.model)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def server(self, *settings):
+        return ServerProcess(*settings, arguments=("-m", self.model))
+
+    def test_damage_fails_one_request_and_not_the_server(self):
+        questions = [{"prompt": prompt, "max_tokens": 1} for prompt in ("Once upon a time", "1 + 1 =", "The", "dog")]
+        with self.server("experts.ram_budget=1MiB", "experts.prefetch=off") as server, server.client() as client:
+            expected = [client.ask(**question) for question in questions]
+            for line in expected:
+                self.assertIn("done", line)
+                self.assertEqual(line["moira"]["lossy"], [])
+            found = False
+            for expert in range(32):
+                path, begin = place_of(self.model, f"model.layers.7.mlp.experts.{expert}.gate_proj.weight")
+                flip(path, begin + 5)
+                answers = [client.ask(**question) for question in questions]
+                flip(path, begin + 5)
+                failed = [line for line in answers if "error" in line]
+                for line, good in zip(answers, expected):
+                    if "error" in line:
+                        self.assertEqual(line["error"]["code"], "corrupt_file")
+                        self.assertIn(f"expert {expert} of layer 7", line["error"]["message"])
+                        self.assertIn(os.path.basename(path), line["error"]["message"])
+                    else:
+                        self.assertEqual(line["text"], good["text"])
+                if failed and len(failed) < len(questions):
+                    found = True
+                    break
+            self.assertTrue(found, "no expert is needed by some of the requests and not by others")
+            self.assertEqual(server.statistics()["experts"]["load_retries"], 0)
+            for question, good in zip(questions, expected):  # restored
+                self.assertEqual(client.ask(**question)["moira"]["logits_hash"], good["moira"]["logits_hash"])
+            self.assertTrue(server.alive())
+
+    def test_damage_of_other_tensors_is_named_at_the_start(self):
+        path, begin = place_of(self.model, "model.layers.3.self_attn.kv_b_proj.weight")
+        flip(path, begin + 1000)
+        done = subprocess.run([executable(), "run", "-m", self.model, "-p", "a", "-n", "1", "--json"],
+                              capture_output=True, text=True, timeout=ANSWER_S, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(json.loads(done.stdout)["error"]["code"], "corrupt_file")
+        self.assertIn("model.layers.3.self_attn.kv_b_proj.weight", done.stderr)
+
+    def test_a_rounded_model_says_so_in_every_reply(self):
+        rounded = os.path.join(self.folder, "rounded")
+        self.assertEqual(pack(self.model, rounded, "--experts", "fp8").returncode, 0)
+        question = {"prompt": "Once upon a time", "max_tokens": 8}
+        with ServerProcess(arguments=("-m", rounded)) as server, server.client() as client:
+            packed = client.ask(**question)
+        with self.server("experts.precision=fp8") as server, server.client() as client:
+            on_arrival = client.ask(**question)
+        self.assertEqual(packed["moira"]["lossy"], ["experts.precision=fp8"])
+        for field in ("lossy", "logits_hash", "numerics_id"):
+            self.assertEqual(packed["moira"][field], on_arrival["moira"][field])
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())

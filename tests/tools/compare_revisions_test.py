@@ -24,6 +24,7 @@ def load_tool():
 
 
 tool = load_tool()
+import paired_measurements as paired  # noqa: E402, found beside the tool
 
 
 class Figures(unittest.TestCase):
@@ -31,33 +32,33 @@ class Figures(unittest.TestCase):
            "ops": {"decode": {"step_us": 9, "kinds": [{"op": "gemm", "us_per_step": 2}, {"op": "gemm", "us_per_step": 3}]}}}
 
     def test_paths(self):
-        self.assertEqual(tool.value_of(self.ROW, "decode_tok_s"), 50)
-        self.assertEqual(tool.value_of(self.ROW, "itl_ms.p99"), 4)
-        self.assertEqual(tool.value_of(self.ROW, "ops.decode.kinds.gemm.us_per_step"), 5)
+        self.assertEqual(paired.value_of(self.ROW, "decode_tok_s"), 50)
+        self.assertEqual(paired.value_of(self.ROW, "itl_ms.p99"), 4)
+        self.assertEqual(paired.value_of(self.ROW, "ops.decode.kinds.gemm.us_per_step"), 5)
         for absent in ("hash", "yes", "itl_ms", "itl_ms.p50", "ops.decode.kinds.rope.us_per_step", "decode_tok_s.p"):
-            self.assertIsNone(tool.value_of(self.ROW, absent), absent)
+            self.assertIsNone(paired.value_of(self.ROW, absent), absent)
 
     def test_above_one_is_faster_whatever_the_figure_counts(self):
         slow = {"decode_tok_s": 50, "itl_ms": {"p99": 20}, "ops": {"decode": {"step_us": 8, "us_per_op": 2}}}
         fast = {"decode_tok_s": 100, "itl_ms": {"p99": 10}, "ops": {"decode": {"step_us": 4, "us_per_op": 1}}}
         for figure in ("decode_tok_s", "itl_ms.p99", "ops.decode.step_us", "ops.decode.us_per_op"):
-            self.assertEqual(tool.speed_ratio(slow, fast, figure), 2, figure)
-        self.assertIsNone(tool.speed_ratio({"decode_tok_s": 0}, fast, "decode_tok_s"))
+            self.assertEqual(paired.speed_ratio(slow, fast, figure), 2, figure)
+        self.assertIsNone(paired.speed_ratio({"decode_tok_s": 0}, fast, "decode_tok_s"))
 
 
 class Intervals(unittest.TestCase):
     def test_without_spread_the_interval_is_the_ratio(self):
-        for value in tool.bootstrap([0.9] * 7):
+        for value in paired.bootstrap([0.9] * 7):
             self.assertAlmostEqual(value, 0.9, places=12)
 
     def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says(self):
         draw, held, rounds = random.Random(5), 0, 60
-        resamplings, tool.RESAMPLINGS = tool.RESAMPLINGS, 1000
+        resamplings, paired.RESAMPLINGS = paired.RESAMPLINGS, 1000
         for _ in range(rounds):
             ratios = [math.exp(draw.gauss(math.log(1.1), 0.1)) for _ in range(15)]
-            _, low, high = tool.bootstrap(ratios)
+            _, low, high = paired.bootstrap(ratios)
             held += low <= 1.1 <= high
-        tool.RESAMPLINGS = resamplings
+        paired.RESAMPLINGS = resamplings
         # Of 60 at 95 %: 57 expected, below 50 with a chance of about one in a thousand; the seed is fixed.
         self.assertGreaterEqual(held, 50)
 
@@ -67,16 +68,16 @@ class Intervals(unittest.TestCase):
             machine = draw.uniform(0.2, 1)
             pairs.append(tuple([{"batch": 1, "decode_tok_s": speed * machine * draw.uniform(0.99, 1.01)}]
                                for speed in (100, 90)))
-        found = tool.compare(pairs, ["decode_tok_s", "absent"], 0.02)
+        found = paired.compare(pairs, ["decode_tok_s", "absent"], 0.02)
         self.assertEqual(len(found), 1)
         self.assertEqual(found[0]["verdict"], "slower")
         self.assertAlmostEqual(found[0]["ratio"], 0.9, delta=0.01)
 
     def test_verdicts(self):
-        self.assertEqual(tool.verdict_of(0.90, 0.97, 0.02), "slower")
-        self.assertEqual(tool.verdict_of(1.03, 1.20, 0.02), "faster")
-        self.assertEqual(tool.verdict_of(0.99, 1.01, 0.02), "same")
-        self.assertEqual(tool.verdict_of(0.90, 1.01, 0.02), "unclear")
+        self.assertEqual(paired.verdict_of(0.90, 0.97, 0.02), "slower")
+        self.assertEqual(paired.verdict_of(1.03, 1.20, 0.02), "faster")
+        self.assertEqual(paired.verdict_of(0.99, 1.01, 0.02), "same")
+        self.assertEqual(paired.verdict_of(0.90, 1.01, 0.02), "unclear")
 
 
 CMAKE_TEXT = """cmake_minimum_required(VERSION 3.25)

@@ -23,6 +23,7 @@ void add_pack_command(command_line& line);
 void add_config_command(command_line& line);
 void add_list_command(command_line& line);
 void add_inspect_command(command_line& line);
+void add_plan_command(command_line& line);
 void add_tokenize_command(command_line& line);
 void add_detokenize_command(command_line& line);
 void add_plugins_command(command_line& line);
@@ -49,7 +50,8 @@ inline constexpr command_entry command_entries[] = {
     {"run", &add_run_command},           {"chat", &add_chat_command},             {"serve", &add_serve_command},
     {"bench", &add_bench_command},       {"synth", &add_synth_command},           {"pack", &add_pack_command},
     {"logits", &add_logits_command},     {"eval", &add_eval_command},             {"trace", &add_trace_command},
-    {"list", &add_list_command},         {"inspect", &add_inspect_command},       {"config", &add_config_command},
+    {"plan", &add_plan_command},         {"list", &add_list_command},             {"inspect", &add_inspect_command},
+    {"config", &add_config_command},
     {"tokenize", &add_tokenize_command}, {"detokenize", &add_detokenize_command}, {"plugins", &add_plugins_command},
     {"errors", &add_errors_command},     {"completion", &add_completion_command},
 };

@@ -1,0 +1,209 @@
+#include "tools/moira/plan_report.hpp"
+
+#include "core/plan/plan_sentences.hpp"
+#include "tools/moira/text_table.hpp"
+
+#include <array>
+#include <cstdio>
+
+namespace moira {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json or_null(const std::optional<double>& value) {
+    return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+std::optional<double> tok_s_of(const std::optional<speed_estimate>& speed) {
+    return speed ? std::optional(speed->tok_s) : std::nullopt;
+}
+
+ordered_json speed_json(const std::optional<speed_estimate>& speed) {
+    if (!speed)
+        return nullptr;
+    return {{"hit_rate", speed->hit_rate},
+            {"tok_s", speed->tok_s},
+            {"tok_s_overlapped", speed->tok_s_overlapped},
+            {"step_s", speed->step_s},
+            {"dense_s", speed->dense_s},
+            {"kv_s", speed->kv_s},
+            {"experts_s", speed->experts_s},
+            {"overhead_s", speed->overhead_s},
+            {"reads_s", speed->reads_s},
+            {"hidden_s", speed->hidden_s},
+            {"disk_bytes_per_token", speed->disk_bytes_per_token}};
+}
+
+ordered_json machine_json(const planned_machine& machine) {
+    return {{"memory_bytes", machine.memory_bytes},
+            {"memory_gb_s", machine.speed.memory_gb_s},
+            {"disk_gb_s", or_null(machine.speed.disk_gb_s)},
+            {"source",
+             {{"memory_bytes", machine.memory_source},
+              {"memory_gb_s", machine.memory_speed_source},
+              {"disk_gb_s", machine.disk_source}}}};
+}
+
+ordered_json memory_json(const budget_plan& plan) {
+    return {{"dense_bytes", plan.dense_bytes},     {"kv_bytes", plan.kv_bytes},
+            {"arena_bytes", plan.arena_bytes},     {"loader_bytes", plan.loader_bytes},
+            {"reserve_bytes", plan.reserve_bytes}, {"budget_bytes", plan.budget_bytes},
+            {"min_bytes", plan.memory_bytes_min},  {"all_bytes", plan.memory_bytes_all}};
+}
+
+ordered_json experts_json(const plan_answer& answer) {
+    const auto& plan = answer.plan.budget;
+    return {{"slot_bytes", answer.demands.slot_bytes},
+            {"disk_bytes", answer.demands.disk_bytes},
+            {"slots", plan.slots},
+            {"slots_min", plan.slots_min},
+            {"slots_floor", plan.slots_floor},
+            {"slots_all", plan.slots_all},
+            {"per_token", answer.demands.experts_per_token()},
+            {"resident_share", plan.resident_share()},
+            {"hit_rate_range", {answer.plan.expected_hit_rate, answer.plan.hit_rate_high}},
+            {"hit_rate_source", answer.hit_source}};
+}
+
+/// No device code exists in this version: what would fit is arithmetic, and said to be that.
+ordered_json vram_json(const plan_answer& answer) {
+    if (!answer.vram_bytes)
+        return nullptr;
+    const auto& plan = answer.plan.budget;
+    const auto others = plan.dense_bytes + plan.kv_bytes + plan.arena_bytes;
+    const auto left = *answer.vram_bytes - std::min(*answer.vram_bytes, others);
+    const auto slots = answer.demands.slot_bytes == 0 ? 0 : std::min(left / answer.demands.slot_bytes, plan.slots_all);
+    return {
+        {"bytes", *answer.vram_bytes}, {"used", false}, {"dense_fits", others <= *answer.vram_bytes}, {"slots", slots}};
+}
+
+ordered_json verification_json(const std::optional<plan_verification>& verified) {
+    if (!verified)
+        return nullptr;
+    return {{"decode_tok_s", verified->decode_tok_s},
+            {"hit_rate", verified->hit_rate},
+            {"ratio", verified->ratio},
+            {"ratio_at_measured_hit_rate", verified->ratio_of_time_model},
+            {"tokens", verified->tokens},
+            {"slots", verified->slots},
+            {"holds", verified->holds}};
+}
+
+std::string number(const char* format, double value) {
+    std::array<char, 64> text{};
+    std::snprintf(text.data(), text.size(), format, value);
+    return text.data();
+}
+
+std::string rate_text(double share) {
+    return number("%.1f %%", 100 * share);
+}
+
+std::string given(double gb_s, const std::string& source) {
+    return number("%.2f GB/s, ", gb_s) + source;
+}
+
+void add_memory(text_table& table, const plan_answer& answer) {
+    const auto& plan = answer.plan.budget;
+    table.add({"memory", rounded_bytes(plan.memory_bytes) + ", " + answer.machine.memory_source});
+    table.add({"  outside experts", rounded_bytes(plan.dense_bytes)});
+    table.add({"  KV cache",
+               rounded_bytes(plan.kv_bytes) + ", a context of " + std::to_string(answer.wish.context) + " tokens"});
+    table.add({"  steps, loading, program", rounded_bytes(plan.arena_bytes) + " + " + rounded_bytes(plan.loader_bytes) +
+                                                " + " + rounded_bytes(plan.reserve_bytes)});
+    table.add({"  experts", rounded_bytes(plan.budget_bytes) + ": " + std::to_string(plan.slots) + " of " +
+                                std::to_string(plan.slots_all) + " slots of " +
+                                rounded_bytes(answer.demands.slot_bytes)});
+    table.add({"  needed", rounded_bytes(plan.memory_bytes_min) + " at least, " + rounded_bytes(plan.memory_bytes_all) +
+                               " for everything"});
+}
+
+void add_speed(text_table& table, const char* name, const std::optional<speed_estimate>& speed) {
+    if (!speed)
+        return;
+    const auto ms = [](double seconds) { return number("%.2f", 1e3 * seconds); };
+    table.add({name, number("%.3g tokens/s: ", speed->tok_s) + ms(speed->step_s) + " ms = " + ms(speed->dense_s) +
+                         " dense + " + ms(speed->kv_s) + " KV + " + ms(speed->experts_s) + " experts + " +
+                         ms(speed->overhead_s) + " between ops + " + ms(speed->reads_s) + " reads - " +
+                         ms(speed->hidden_s) + " of them hidden"});
+}
+
+void add_verification(text_table& table, const plan_verification& verified) {
+    table.add({"measured", number("%.3g tokens/s", verified.decode_tok_s) + ", hit rate " +
+                               rate_text(verified.hit_rate) + ", " + std::to_string(verified.tokens) + " tokens"});
+    table.add(
+        {"  against the estimate",
+         number("%.2f", verified.ratio) + (verified.holds ? "" : ": it does not hold") +
+             (verified.ratio_of_time_model > 0 ? number("; %.2f at the measured hit rate", verified.ratio_of_time_model)
+                                               : "")});
+}
+
+} // namespace
+
+ordered_json plan_json(const plan_answer& answer) {
+    const auto& plan = answer.plan;
+    ordered_json fp8 = nullptr;
+    if (answer.fp8)
+        fp8 = {{"slots", answer.fp8->budget.slots},
+               {"expected_hit_rate", answer.fp8->expected_hit_rate},
+               {"expected_decode_tok_s", or_null(tok_s_of(answer.fp8->speed))},
+               {"speed", speed_json(answer.fp8->speed)}};
+    ordered_json more = nullptr;
+    if (plan.more)
+        more = {{"bytes", plan.more->bytes}, {"tok_s", plan.more->tok_s}};
+    return {{"model", answer.model},
+            {"fits", plan.budget.fits},
+            {"slots", plan.budget.slots},
+            {"expected_hit_rate", plan.budget.placed ? ordered_json(plan.expected_hit_rate) : ordered_json(nullptr)},
+            {"expected_decode_tok_s", or_null(tok_s_of(plan.speed))},
+            {"reasons", plan.budget.reasons},
+            {"sentence", plan_sentence(plan)},
+            {"context", answer.wish.context},
+            {"machine", machine_json(answer.machine)},
+            {"memory", memory_json(plan.budget)},
+            {"experts", experts_json(answer)},
+            {"speed", speed_json(plan.speed)},
+            {"speed_high", speed_json(plan.speed_high)},
+            {"more_memory", more},
+            {"fp8", fp8},
+            {"vram", vram_json(answer)},
+            {"verified", verification_json(answer.verified)}};
+}
+
+std::string plan_text(const plan_answer& answer, bool colour) {
+    const auto& plan = answer.plan;
+    text_table table({answer.model, ""});
+    add_memory(table, answer);
+    table.add({"memory speed", given(answer.machine.speed.memory_gb_s, answer.machine.memory_speed_source)});
+    table.add({"disk speed", answer.machine.speed.disk_gb_s
+                                 ? given(*answer.machine.speed.disk_gb_s, answer.machine.disk_source)
+                                 : answer.machine.disk_source});
+    if (plan.budget.placed) {
+        table.add({"hit rate", (plan.hit_rate_high > plan.expected_hit_rate
+                                    ? rate_text(plan.expected_hit_rate) + " to " + rate_text(plan.hit_rate_high)
+                                    : rate_text(plan.expected_hit_rate)) +
+                                   ", " + answer.hit_source});
+        add_speed(table, "speed", plan.speed);
+        if (plan.hit_rate_high > plan.expected_hit_rate)
+            add_speed(table, "  at the higher rate", plan.speed_high);
+    }
+    if (answer.fp8 && answer.fp8->speed)
+        table.add({"with experts.precision=fp8", number("%.3g tokens/s, ", answer.fp8->speed->tok_s) +
+                                                     std::to_string(answer.fp8->budget.slots) + " slots, hit rate " +
+                                                     rate_text(answer.fp8->expected_hit_rate) + "; lossy"});
+    if (const auto vram = vram_json(answer); !vram.is_null())
+        table.add({"VRAM", rounded_bytes(*answer.vram_bytes) + " would hold " +
+                               (vram["dense_fits"] ? "everything outside experts and " + vram["slots"].dump() + " slots"
+                                                   : std::string("not even what is outside experts")) +
+                               "; no plugin of this version uses it"});
+    if (answer.verified)
+        add_verification(table, *answer.verified);
+    if (plan.budget.placed)
+        for (const auto& reason : plan.budget.reasons)
+            table.add({"note", reason});
+    return table.print(colour) + "\n" + plan_sentence(plan) + "\n";
+}
+
+} // namespace moira

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "core/plan/model_plan.hpp"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace moira {
+
+/// The machine that a plan is for, and where its figures come from: "probed", "given", or "unknown".
+struct planned_machine {
+    std::uint64_t memory_bytes = 0;
+    machine_speed speed;
+    std::string memory_source, memory_speed_source, disk_source;
+};
+
+/// What a run with the plan's budget measured.
+struct plan_verification {
+    double hit_rate = 0, decode_tok_s = 0;
+    double ratio = 0;               ///< measured / estimated, the nearer end of the range
+    double ratio_of_time_model = 0; ///< the same with the estimate at the measured hit rate; 0: none
+    std::int32_t tokens = 0;
+    std::uint64_t slots = 0; ///< that the store really made
+    bool holds = false;      ///< within verified_factor_max
+};
+
+/// Everything that `moira plan` says.
+struct plan_answer {
+    std::string model;
+    model_demands demands;
+    plan_wish wish;
+    planned_machine machine;
+    model_plan plan;
+    std::optional<model_plan> fp8;             ///< with experts.precision=fp8, where that would differ
+    std::string hit_source;                    ///< what the hit rate rests on, for people
+    std::optional<std::uint64_t> vram_bytes;   ///< --vram
+    std::optional<plan_verification> verified; ///< --verify
+};
+
+nlohmann::ordered_json plan_json(const plan_answer& answer);
+std::string plan_text(const plan_answer& answer, bool colour);
+
+} // namespace moira

@@ -81,6 +81,7 @@ struct engine::impl {
     kv_cache cache;
     step_arena arena;
     std::shared_ptr<route_board> routes;
+    std::unique_ptr<expert_pruning> pruning;
     std::unique_ptr<route_probe> probe;
     double load_s = 0;
 };
@@ -136,7 +137,7 @@ result<void> engine::impl::create_probe(const op_provider& memory) {
     const auto& shape = model.shape();
     routes = std::make_shared<route_board>(shape.layers, std::min(shape.moe.top_k, static_cast<std::int32_t>(route_ids_max)),
                                            2 * static_cast<std::size_t>(route_rows_max) * static_cast<std::size_t>(shape.moe_layers()));
-    auto made = route_probe::create(shape, limits, memory, routes, options.measure_routes);
+    auto made = route_probe::create(shape, limits, memory, routes, options.measure_routes, pruning.get());
     if (!made)
         return tl::unexpected(made.error());
     probe = std::move(*made);
@@ -165,6 +166,10 @@ result<void> engine::impl::load(load_progress progress) {
     if (!made_cache)
         return tl::unexpected(made_cache.error());
     cache = std::move(*made_cache);
+    auto made_pruning = expert_pruning::create(options.pruning, model.shape(), limits, ops, memory);
+    if (!made_pruning)
+        return tl::unexpected(made_pruning.error());
+    pruning = std::move(*made_pruning);
     auto made_arena = step_arena::create(model.shape(), limits, memory, ops.workspace_bytes(), options.mtp);
     if (!made_arena)
         return tl::unexpected(made_arena.error());
@@ -194,7 +199,7 @@ result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector
 /// Rows of the module whose hidden states arena.mtp_hidden holds, or the last step's rows `kept`, which the arena still
 /// holds then.
 result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s) {
-    const step_context step{model.shape(), weights, arena, *queue};
+    const step_context step{model.shape(), weights, arena, *queue, nullptr, {}, pruning.get()};
     const auto& module = *weights.mtp;
     auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<float>();
     auto done = keep_final_hidden(step, pass.kept);
@@ -296,7 +301,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     if (done) {
         const auto drafted = drafted_rows(plan);
         const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
-                                drafted};
+                                drafted, impl_->pruning.get()};
         if (impl_->probe)
             impl_->probe->begin_step(plan.number, plan.rows(), impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
@@ -356,6 +361,8 @@ expert_store_statistics engine::expert_statistics() const {
     auto shown = impl_->store->statistics();
     if (impl_->routes)
         shown.prediction = impl_->routes->report();
+    if (impl_->pruning)
+        shown.pruning = impl_->pruning->report();
     return shown;
 }
 
@@ -364,11 +371,17 @@ std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_b
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
 std::string engine::numerics_id() const {
-    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "");
+    return impl_->ops.numerics_id() + "/kv-f32" + (impl_->packing.quantizes() ? "/experts-fp8" : "") +
+           (impl_->pruning ? "/" + impl_->pruning->numerics_id() : "");
 }
 
 std::vector<std::string> engine::lossy() const {
-    return impl_->packing.quantizes() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+    std::vector<std::string> levers;
+    if (impl_->packing.quantizes())
+        levers.emplace_back("experts.precision=fp8");
+    if (impl_->pruning)
+        levers.push_back(impl_->pruning->lever());
+    return levers;
 }
 
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
@@ -385,7 +398,7 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
-           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + (impl_->pruning ? "lossy " + impl_->pruning->lever() + ", " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(impl_->limits.pages * impl_->limits.page_tokens) + " tokens";
 }
 
@@ -396,6 +409,8 @@ std::vector<std::string> engine::notices() const {
     if (impl_->packing.quantizes())
         all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
                       "differ from the exact ones");
+    if (impl_->pruning)
+        all.push_back(impl_->pruning->notice());
     return all;
 }
 

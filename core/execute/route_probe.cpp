@@ -1,28 +1,31 @@
 #include "core/execute/route_probe.hpp"
 
+#include "core/execute/expert_pruning.hpp"
+
 #include <algorithm>
 #include <string>
 #include <utility>
 
 namespace moira {
 
-route_probe::route_probe(const model_shape& shape, std::shared_ptr<route_board> board, bool audit_always)
+route_probe::route_probe(const model_shape& shape, std::shared_ptr<route_board> board, bool audit_always,
+                         const expert_pruning* pruning)
     : top_k_(static_cast<std::size_t>(shape.moe.top_k)), experts_(shape.moe.experts), board_(std::move(board)),
-      audit_always_(audit_always), absent_(static_cast<std::size_t>(shape.moe.experts), 1.0F) {
+      audit_always_(audit_always), pruning_(pruning), absent_(static_cast<std::size_t>(shape.moe.experts), 1.0F) {
     hints_.reserve(absent_.size());
 }
 
 result<std::unique_ptr<route_probe>> route_probe::create(const model_shape& shape, const execution_limits& limits,
                                                          const op_provider& memory, std::shared_ptr<route_board> board,
-                                                         bool audit_always) {
+                                                         bool audit_always, const expert_pruning* pruning) {
     if (shape.moe.top_k > static_cast<std::int32_t>(route_ids_max) || shape.moe.experts > 65'535)
         return fail(errc::unsupported, "experts are predicted for at most " + std::to_string(route_ids_max) +
                                            " per token, the model has " + std::to_string(shape.moe.top_k) +
                                            ": set experts.prefetch = off");
-    std::unique_ptr<route_probe> made(new route_probe(shape, std::move(board), audit_always));
+    std::unique_ptr<route_probe> made(new route_probe(shape, std::move(board), audit_always, pruning));
     const auto ids = static_cast<std::size_t>(std::min(route_rows_max, limits.rows_max)) * made->top_k_;
     for (auto* place : {&made->predictions_[0], &made->predictions_[1], &made->predictions_[2], &made->next_}) {
-        auto created = create_prediction(memory, ids);
+        auto created = made->create_prediction(memory, ids);
         if (!created)
             return tl::unexpected(created.error());
         *place = std::move(*created);
@@ -30,11 +33,15 @@ result<std::unique_ptr<route_probe>> route_probe::create(const model_shape& shap
     return made;
 }
 
-result<route_probe::prediction> route_probe::create_prediction(const op_provider& memory, std::size_t ids) {
+result<route_probe::prediction> route_probe::create_prediction(const op_provider& memory, std::size_t ids) const {
     auto buffer = device_buffer::create(memory, ids * sizeof(std::int32_t));
     if (!buffer)
         return tl::unexpected(buffer.error());
-    return prediction{std::move(*buffer), std::vector<std::int32_t>(ids), -1};
+    prediction made;
+    made.ids = std::move(*buffer);
+    made.host.resize(ids);
+    made.weights.resize(pruning_ ? ids : 0);
+    return made;
 }
 
 void route_probe::begin_step(std::uint64_t number, std::int32_t rows, bool hints_wanted) {
@@ -71,8 +78,21 @@ result<void> route_probe::evaluate(const step_context& step, const model_layer& 
     if (auto done = step.queue.download(into.host.data(), into.ids.as<void>(), rows_ * top_k_ * sizeof(std::int32_t));
         !done)
         return done;
+    if (pruning_)
+        if (auto done = step.queue.download(into.weights.data(), arena.expert_weights.as<void>(),
+                                            rows_ * top_k_ * sizeof(float));
+            !done)
+            return done;
+    into.settled = pruning_ == nullptr;
     into.layer = layer.index;
     return {};
+}
+
+/// What is left out of the true choice is left out of a prediction of it. The queue is idle: the prediction is here.
+void route_probe::settle(prediction& arrived) const {
+    const auto count = rows_ * top_k_;
+    if (!std::exchange(arrived.settled, true))
+        pruning_->prune_prediction(std::span(arrived.host).first(count), std::span(arrived.weights).first(count));
 }
 
 result<void> route_probe::before_attention(const step_context& step, const model_layer& layer) {
@@ -98,6 +118,8 @@ void route_probe::routed(const model_layer& layer, std::span<const std::int32_t>
         for (std::size_t rank = 0; rank < top_k_; ++rank)
             to[rank] = static_cast<std::uint16_t>(from[row * top_k_ + rank]);
     };
+    for (auto& predicted : predictions_)
+        settle(predicted);
     for (std::size_t row = 0; row < rows_; ++row) {
         route_observation seen;
         seen.step = step_;
@@ -119,12 +141,14 @@ void route_probe::routed(const model_layer& layer, std::span<const std::int32_t>
 void route_probe::give_hints(const model_layer& layer, expert_store& store) {
     if (!predicts_after(layer))
         return;
+    settle(next_);
+    const auto ranks = pruning_ ? static_cast<std::size_t>(pruning_->hinted_ranks()) : top_k_;
     // Rows err independently enough: an expert stays unwanted when every row that names it is wrong.
     for (std::size_t row = 0; row < rows_; ++row)
-        for (std::size_t rank = 0; rank < top_k_; ++rank) {
+        for (std::size_t rank = 0; rank < ranks; ++rank) {
             const auto expert = next_.host[row * top_k_ + rank];
             if (expert < 0 || expert >= experts_)
-                continue; // a kernel's output is not trusted to index host memory
+                continue; // left out; and a kernel's output is not trusted to index host memory
             auto& unwanted = absent_[static_cast<std::size_t>(expert)];
             if (unwanted == 1.0F)
                 hints_.push_back({expert, 0.0F});

@@ -26,11 +26,12 @@ inline constexpr std::uint64_t route_audit_steps = 16;
 /// depend on it. One thread: that of the step.
 class route_probe {
 public:
-    /// `board` gets the observations. `audit_always`: measures every source in every step. Errors: out_of_memory,
-    /// device_error, unsupported (more experts per token than an observation holds).
+    /// `board` gets the observations. `audit_always`: measures every source in every step. `pruning`: what leaves
+    /// chosen experts out, borrowed; null: nobody. Errors: out_of_memory, device_error, unsupported (more experts per
+    /// token than an observation holds).
     static result<std::unique_ptr<route_probe>> create(const model_shape& shape, const execution_limits& limits,
                                                        const op_provider& memory, std::shared_ptr<route_board> board,
-                                                       bool audit_always);
+                                                       bool audit_always, const expert_pruning* pruning = nullptr);
 
     /// `hints_wanted`: somebody can use hints in this step.
     void begin_step(std::uint64_t number, std::int32_t rows, bool hints_wanted);
@@ -41,7 +42,7 @@ public:
     /// The residual stream is what the layer's own router sees.
     result<void> after_attention(const step_context& step, const model_layer& layer);
 
-    /// The layer has chosen: `ids` [rows, top_k]. The queue is idle.
+    /// The layer has chosen: `ids` [rows, top_k], no_expert where a rank is left out. The queue is idle.
     void routed(const model_layer& layer, std::span<const std::int32_t> ids);
 
     /// Tells the store what the layer after this one will probably want. The queue is idle, and this layer's demand
@@ -56,11 +57,15 @@ private:
     struct prediction {
         device_buffer ids;              ///< i32 [route_rows_max, top_k]
         std::vector<std::int32_t> host; ///< the same
+        std::vector<float> weights;     ///< only where pruning asks: [route_rows_max, top_k]
+        bool settled = true;            ///< pruning has seen it
         std::int32_t layer = -1;        ///< of whose router; -1: nothing
     };
 
-    route_probe(const model_shape& shape, std::shared_ptr<route_board> board, bool audit_always);
-    static result<prediction> create_prediction(const op_provider& memory, std::size_t ids);
+    route_probe(const model_shape& shape, std::shared_ptr<route_board> board, bool audit_always,
+                const expert_pruning* pruning);
+    result<prediction> create_prediction(const op_provider& memory, std::size_t ids) const;
+    void settle(prediction& arrived) const;
     result<void> evaluate(const step_context& step, const model_layer& layer, prediction& into);
     prediction& of(route_source source) noexcept { return predictions_[static_cast<std::size_t>(source)]; }
 
@@ -68,6 +73,7 @@ private:
     std::int32_t experts_;
     std::shared_ptr<route_board> board_;
     bool audit_always_;
+    const expert_pruning* pruning_;
 
     std::uint64_t step_ = 0;
     std::size_t rows_ = 0;

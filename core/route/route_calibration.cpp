@@ -22,10 +22,11 @@ double route_quality::recall_at(std::size_t k) const noexcept {
 
 double route_quality::precision_at(std::size_t k) const noexcept {
     const std::size_t counted = std::min(k, matches.size());
-    std::uint64_t found = 0;
-    for (std::size_t rank = 0; rank < counted; ++rank)
+    std::uint64_t found = 0, predicted = 0;
+    for (std::size_t rank = 0; rank < counted; ++rank) {
         found += matches[rank];
-    const std::uint64_t predicted = rows * counted;
+        predicted += named[rank];
+    }
     return predicted == 0 ? 0.0 : static_cast<double>(found) / static_cast<double>(predicted);
 }
 
@@ -50,12 +51,16 @@ void route_calibration::observe(const route_observation& seen) {
 void route_calibration::observe_source(route_source source, const route_observation& seen) {
     route_quality& quality = quality_[static_cast<std::size_t>(source)];
     ++quality.rows;
-    quality.chosen += seen.top_k;
     const auto& predicted = seen.predicted[static_cast<std::size_t>(source)];
     const auto chosen_end = seen.chosen.begin() + seen.top_k;
+    quality.chosen +=
+        seen.top_k - static_cast<std::uint64_t>(std::count(seen.chosen.begin(), chosen_end, no_observed_expert));
     for (std::int32_t rank = 0; rank < seen.top_k; ++rank) {
-        const bool right =
-            std::find(seen.chosen.begin(), chosen_end, predicted[static_cast<std::size_t>(rank)]) != chosen_end;
+        const auto named = predicted[static_cast<std::size_t>(rank)];
+        if (named == no_observed_expert)
+            continue;
+        const bool right = std::find(seen.chosen.begin(), chosen_end, named) != chosen_end;
+        ++quality.named[static_cast<std::size_t>(rank)];
         quality.matches[static_cast<std::size_t>(rank)] += right;
         tally& counted = tallies_[index(source, seen.layer, rank)];
         counted.hits += right ? 1.0F : 0.0F;

@@ -14,6 +14,8 @@ struct route_quality {
     std::uint64_t chosen = 0; ///< experts that these chose
     /// matches[r]: how often the prediction of rank r was among the chosen.
     std::array<std::uint64_t, route_ids_max> matches{};
+    /// named[r]: how often rank r named an expert; less than rows only where pruning left the rank out.
+    std::array<std::uint64_t, route_ids_max> named{};
 
     /// Share of the chosen experts that were among the first `k` predicted.
     double recall_at(std::size_t k) const noexcept;

@@ -23,6 +23,9 @@ constexpr std::string_view name_of(route_source source) noexcept {
 /// Experts per token that an observation has room for: published models choose at most 10.
 inline constexpr std::size_t route_ids_max = 32;
 
+/// Stands in a list for a rank that pruning left out.
+inline constexpr std::uint16_t no_observed_expert = 0xffff;
+
 /// What one row of one layer chose, and what was predicted for it. Plain bytes: it travels through route_ring.
 struct route_observation {
     using ids = std::array<std::uint16_t, route_ids_max>; ///< in falling order of choice; a model has at most 16,384

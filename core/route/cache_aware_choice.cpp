@@ -18,7 +18,7 @@ std::size_t stand_in(const cache_aware_rule& rule, std::span<const std::int32_t>
                      std::size_t rank, std::span<const std::uint8_t> present, std::span<const std::int32_t> chosen) {
     const double least = (1.0 - rule.window) * static_cast<double>(scores[rank]);
     for (std::size_t other = rank + 1; other < row.size(); ++other) {
-        // A NaN is in no window. Choice may have a bias, so a later one can still have a better score.
+        // A NaN is in no window.
         if (present[place_of(row[other])] == 0 || !(static_cast<double>(scores[other]) >= least))
             continue;
         if (std::find(chosen.begin(), chosen.end(), row[other]) == chosen.end())

@@ -25,7 +25,8 @@ struct ranked_experts {
 
 /// Chooses the experts of all rows of a step. Sacred ranks of all rows come first: what they want is loaded anyway and
 /// counts as present from then on. A lower rank that is absent goes to the best ranked candidate that is present, not
-/// chosen by this row and inside the window; where there is none the router's choice stays, and is loaded.
+/// chosen by this row and inside the window; where there is none the router's choice stays, and is loaded. A choice may
+/// have had a bias, so that an expert behind has a better score: it is inside every window.
 ///
 /// `present`: [experts], 1 for experts in memory; grows by what is loaded. `ids`, `weights`: [rows, top_k], filled.
 /// Depends on the cache and on the rows that share the step: no run repeats another one. Ids must be below

@@ -141,6 +141,8 @@ TEST_CASE("cache-aware routing replaces nothing while everything is in memory or
                     REQUIRE(warm.model->experts().acquire(layer, std::vector{expert})->wait());
             CHECK(same_bits(required_logits(*warm.model, ids, 16), expected));
             CHECK(warm.model->expert_statistics().pruning->all.replaced == 0);
+            if (shape.moe.choice_bias)
+                continue; // an expert behind may have a better score, and then stands in with any window
             auto closed = pruned_engine(name, plugin, by_cache(1, 0.0), static_cast<std::uint64_t>(shape.moe.top_k),
                                         exact.model->slab_bytes());
             CHECK(same_bits(required_logits(*closed.model, ids, 16), expected));

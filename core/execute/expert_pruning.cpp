@@ -202,9 +202,9 @@ std::string expert_pruning::notice() const {
     if (options_.mode == pruning_mode::gate_mass)
         return "prune.mode = gate_mass: of every token's experts only the fewest run that carry " +
                shown(options_.gate_mass * 100) + " % of its routing weight; answers differ from the exact ones";
-    return "prune.mode = cache_aware: experts behind the first " + std::to_string(options_.sacred_ranks) +
-           " of a token give way to ones in memory whose score is at most " + shown(options_.window * 100) +
-           " % lower; answers differ from the exact ones, depend on the budget, and no run repeats another one";
+    return "prune.mode = cache_aware: a token's experts behind rank " + std::to_string(options_.sacred_ranks) +
+           " give way to ones in memory whose score is at most " + shown(options_.window * 100) +
+           " % lower; answers differ from the exact ones, depend on the budget, and need not come out the same again";
 }
 
 } // namespace moira

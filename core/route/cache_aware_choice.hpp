@@ -29,7 +29,7 @@ struct ranked_experts {
 /// have had a bias, so that an expert behind has a better score: it is inside every window.
 ///
 /// `present`: [experts], 1 for experts in memory; grows by what is loaded. `ids`, `weights`: [rows, top_k], filled.
-/// Depends on the cache and on the rows that share the step: no run repeats another one. Ids must be below
+/// Depends on the cache and on the rows that share the step: a run need not repeat another one. Ids must be below
 /// present.size(). Returns how many were replaced.
 std::size_t choose_cache_aware(const cache_aware_rule& rule, const ranked_experts& ranked,
                                std::span<std::uint8_t> present, std::span<std::int32_t> ids, std::span<float> weights);

@@ -112,6 +112,10 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_prefetch_loads", "loads ahead of need", experts.prefetch_loads);
     out.counter("expert_useful_prefetch_loads", "loads ahead that were used", experts.prefetch_useful);
     out.counter("expert_wasted_prefetch_bytes", "bytes of loads ahead that left unused", experts.prefetch_wasted_bytes);
+    const auto pruned = experts.pruning ? experts.pruning->all : pruning_counts();
+    out.counter("expert_routings", "experts that routers chose, counted while pruning is on", pruned.routings);
+    out.counter("expert_left_out_routings", "of them: left out by gate mass", pruned.left_out);
+    out.counter("expert_replaced_routings", "of them: replaced by cache-aware routing", pruned.replaced);
     out.counter("expert_evictions", "experts that left memory", experts.evictions);
     out.counter("expert_load_failures", "loads that failed for good", experts.load_failures);
     out.counter("expert_load_retries", "loads that were tried again", experts.load_retries);

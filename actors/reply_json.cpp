@@ -40,6 +40,16 @@ ordered_json prediction_json(const expert_store_statistics& experts) {
     return value;
 }
 
+ordered_json pruning_json(const expert_store_statistics& experts) {
+    if (!experts.pruning)
+        return nullptr;
+    const auto& counted = experts.pruning->all;
+    return {{"routings", counted.routings},
+            {"left_out", counted.left_out},
+            {"replaced", counted.replaced},
+            {"skipped_share", counted.skipped_share()}};
+}
+
 ordered_json or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 
 ordered_json demand_json(const expert_demand& demand) {
@@ -79,6 +89,7 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"recall", or_null(prediction_recall(experts))},
         {"precision", or_null(prediction_precision(experts))},
         {"prediction", prediction_json(experts)},
+        {"pruning", pruning_json(experts)},
     };
 }
 

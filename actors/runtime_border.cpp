@@ -21,6 +21,11 @@ expert_counters to_counters(const expert_store_statistics& experts) {
     counters.stall_s = experts.stall_s;
     counters.recall = prediction_recall(experts);
     counters.precision = prediction_precision(experts);
+    if (experts.pruning) {
+        counters.routings = experts.pruning->all.routings;
+        counters.routings_left_out = experts.pruning->all.left_out;
+        counters.routings_replaced = experts.pruning->all.replaced;
+    }
     return counters;
 }
 

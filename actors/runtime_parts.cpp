@@ -2,6 +2,17 @@
 
 namespace moira {
 
+static pruning_options pruning_options_of(const prune_settings& all) {
+    pruning_options options;
+    options.mode = all.mode == "gate_mass"     ? pruning_mode::gate_mass
+                   : all.mode == "cache_aware" ? pruning_mode::cache_aware
+                                               : pruning_mode::off;
+    options.gate_mass = all.gate_mass;
+    options.sacred_ranks = all.sacred_ranks;
+    options.window = all.window;
+    return options;
+}
+
 engine_options engine_options_of(const settings& all) {
     engine_options options;
     options.rows_max = all.batch.max_step_tokens;
@@ -17,6 +28,7 @@ engine_options engine_options_of(const settings& all) {
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
     options.precision = all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep;
+    options.pruning = pruning_options_of(all.prune);
     options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;
     options.predict_routes = all.experts.prefetch != "off";
     options.measure_routes = all.experts.measure_prediction;

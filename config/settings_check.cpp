@@ -40,6 +40,17 @@ result<void> check_prefetch(const loaded_settings& loaded) {
                                           ": one must stay free for experts that are wanted now");
 }
 
+/// Drafts are verified by equality, which needs rows that do not depend on the cache.
+result<void> check_pruning(const loaded_settings& loaded) {
+    const settings& all = loaded.values;
+    if (all.prune.mode != "cache_aware" || all.speculation.mode == "off")
+        return {};
+    return fail(errc::invalid_config, place(loaded, "speculation.mode") + ": found " + all.speculation.mode +
+                                          ", expected off with " + place(loaded, "prune.mode") +
+                                          " = cache_aware: its answers depend on the cache, so that a draft cannot be "
+                                          "checked; set speculation.mode = off, or prune.mode = gate_mass");
+}
+
 } // namespace
 
 result<endpoint> parse_endpoint(std::string_view text) {
@@ -90,6 +101,8 @@ result<void> check_settings(const loaded_settings& loaded) {
         return done;
     if (auto choice = parse_predictor_choice(loaded.values.experts.predictor); !choice)
         return fail(choice.error().code, place(loaded, "experts.predictor") + ": " + choice.error().message);
+    if (auto done = check_pruning(loaded); !done)
+        return done;
     return check_batch(loaded);
 }
 

@@ -15,13 +15,12 @@ using names = std::span<const std::string_view>;
 
 // Choices. Where a second list follows, this version serves only its values; lifting that is removing the list.
 constexpr std::string_view empty_only[] = {""};
-constexpr std::string_view off_only[] = {"off"};
 constexpr std::string_view policies[] = {"lru", "layer_lru", "lfu", "next_visit"};
 constexpr std::string_view policies_honoured[] = {"lru"};
 constexpr std::string_view io_modes[] = {"auto", "direct", "buffered"};
 constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
-constexpr std::string_view prune_modes[] = {"off", "gate_mass"};
+constexpr std::string_view prune_modes[] = {"off", "gate_mass", "cache_aware"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
 constexpr std::string_view speculation_honoured[] = {"off", "auto", "ngram", "mtp"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
@@ -83,10 +82,14 @@ constexpr std::array rows{
                                          empty_only),
     number<&s::experts, &experts::loader_threads>("experts.loader_threads", "threads", 1, 64, "expert reads in flight"),
 
-    text<&s::prune, &prune_settings::mode>("prune.mode", "leave out experts with little weight; lossy", prune_modes,
-                                           off_only),
+    text<&s::prune, &prune_settings::mode>("prune.mode", "leave out or replace experts of little weight; lossy",
+                                           prune_modes),
     number<&s::prune, &prune_settings::gate_mass>("prune.gate_mass", "share", 0.01, 1,
-                                                  "routing weight that the kept experts carry"),
+                                                  "gate_mass: routing weight that the kept experts carry"),
+    number<&s::prune, &prune_settings::sacred_ranks>("prune.sacred_ranks", "ranks", 1, 64,
+                                                     "cache_aware: best experts of a token that nothing replaces"),
+    number<&s::prune, &prune_settings::window>("prune.window", "share", 0, 1,
+                                               "cache_aware: how much lower a substitute's score may be"),
 
     text<&s::speculation, &speculation_settings::mode>(
         "speculation.mode", "draft several tokens, verify them in a step", speculation_modes, speculation_honoured),

@@ -441,7 +441,8 @@ typedef struct moira_expert_ffn_args {
     void* workspace;
 } moira_expert_ffn_args;
 
-/* residual[r] += (sum over ranks, in rank order, of weights[r, rank] * expert_out[r * top_k + rank]) + shared[r] */
+/* residual[r] += (sum over ranks, in rank order, of weights[r, rank] * expert_out[r * top_k + rank]) + shared[r]
+ * A rank of weight 0 is left out: its output may never have been written and may hold anything, NaN included. */
 typedef struct moira_combine_desc {
     moira_op_header header;
     uint32_t width;

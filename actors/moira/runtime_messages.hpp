@@ -82,6 +82,8 @@ struct expert_counters {
     std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted_bytes = 0;
     double stall_s = 0;
     optional_value<double> recall, precision; ///< none: nothing was predicted
+    /// Experts that routers chose, and how many of them pruning left out or replaced; 0 without pruning.
+    std::uint64_t routings = 0, routings_left_out = 0, routings_replaced = 0;
 };
 
 /// Drafts: of one request in text_end, of all requests in runtime_counters.
@@ -148,7 +150,7 @@ template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, expert_counters& x) {
     return f(caf::meta::type_name("expert_counters"), x.budget_bytes, x.slots, x.resident, x.hit_rate, x.demand_loads,
              x.demand_bytes, x.prefetch_loads, x.prefetch_useful, x.prefetch_wasted_bytes, x.stall_s, x.recall,
-             x.precision);
+             x.precision, x.routings, x.routings_left_out, x.routings_replaced);
 }
 
 template <class Inspector>

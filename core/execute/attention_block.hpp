@@ -8,9 +8,11 @@
 
 namespace moira {
 
+class expert_pruning;
 class route_probe;
 
-/// What every block of a step borrows. `probe` may be null: nobody predicts.
+/// What every block of a step borrows. `probe` may be null: nobody predicts. `pruning` may be null: all chosen experts
+/// run.
 struct step_context {
     const model_shape& shape;
     const model_weights& weights;
@@ -18,6 +20,7 @@ struct step_context {
     device_queue& queue;
     route_probe* probe = nullptr;
     std::span<const std::int32_t> drafted_rows = {};  ///< of the step, ascending: their experts are counted apart
+    expert_pruning* pruning = nullptr;
 };
 
 /// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,

@@ -87,6 +87,7 @@ struct engine::impl {
     kv_cache cache;
     step_arena arena;
     std::shared_ptr<route_board> routes;
+    std::unique_ptr<expert_pruning> pruning;
     std::unique_ptr<route_probe> probe;
     double load_s = 0;
 };
@@ -163,6 +164,8 @@ result<void> engine::impl::create_probe() {
         return tl::unexpected(trained.error());
     route_probe_options wanted;
     wanted.audit_always = options.measure_routes;
+    if (pruning)
+        wanted.hinted_ranks_max = pruning->hinted_ranks();
     if (*trained && (*trained)->heads)
         wanted.heads = &*(*trained)->heads;
     if (*trained && (*trained)->history) {
@@ -210,6 +213,10 @@ result<void> engine::impl::load(load_progress progress) {
     if (!made_cache)
         return tl::unexpected(made_cache.error());
     cache = std::move(*made_cache);
+    auto made_pruning = expert_pruning::create(options.pruning, model.shape(), limits, ops, memory);
+    if (!made_pruning)
+        return tl::unexpected(made_pruning.error());
+    pruning = std::move(*made_pruning);
     if (auto done = create_probe(); !done)
         return done;
     const auto workspace_bytes = std::max(ops.workspace_bytes(), probe ? probe->workspace_bytes() : 0);
@@ -240,7 +247,7 @@ result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector
 /// Rows of the module whose hidden states arena.mtp_hidden holds, or the last step's rows `kept`, which the arena still
 /// holds then.
 result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s) {
-    const step_context step{model.shape(), weights, arena, *queue};
+    const step_context step{model.shape(), weights, arena, *queue, nullptr, {}, pruning.get()};
     const auto& module = *weights.mtp;
     auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<void>();
     auto done = keep_final_hidden(step, pass.kept);
@@ -342,7 +349,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     if (done) {
         const auto drafted = drafted_rows(plan);
         const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
-                                drafted};
+                                drafted, impl_->pruning.get()};
         if (impl_->probe)
             impl_->probe->begin_step(plan, impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
@@ -402,6 +409,8 @@ expert_store_statistics engine::expert_statistics() const {
     auto shown = impl_->store->statistics();
     if (impl_->routes)
         shown.prediction = impl_->routes->report();
+    if (impl_->pruning)
+        shown.pruning = impl_->pruning->report();
     return shown;
 }
 
@@ -421,11 +430,17 @@ std::uint64_t engine::kv_bytes() const noexcept {
 }
 std::uint64_t engine::dense_bytes() const noexcept { return impl_->weights.dense_bytes; }
 std::string engine::numerics_id() const {
-    return impl_->ops.numerics_id() + "/kv-" + kv_type_name(impl_->limits.kv_type) + (impl_->experts_rounded() ? "/experts-fp8" : "");
+    return impl_->ops.numerics_id() + "/kv-" + kv_type_name(impl_->limits.kv_type) + (impl_->experts_rounded() ? "/experts-fp8" : "") +
+           (impl_->pruning ? "/" + impl_->pruning->numerics_id() : "");
 }
 
 std::vector<std::string> engine::lossy() const {
-    return impl_->experts_rounded() ? std::vector<std::string>{"experts.precision=fp8"} : std::vector<std::string>{};
+    std::vector<std::string> levers;
+    if (impl_->experts_rounded())
+        levers.emplace_back("experts.precision=fp8");
+    if (impl_->pruning)
+        levers.push_back(impl_->pruning->lever());
+    return levers;
 }
 
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
@@ -442,7 +457,7 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
-           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + (impl_->pruning ? "lossy " + impl_->pruning->lever() + ", " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(std::int64_t{impl_->limits.pages} * impl_->limits.page_tokens) + " tokens in " +
            kv_type_name(impl_->limits.kv_type) + ", " + std::to_string(kv_bytes() >> 20) + " MiB";
 }
@@ -457,6 +472,8 @@ std::vector<std::string> engine::notices() const {
     else if (impl_->experts_rounded())
         all.push_back("the experts of this model were rounded from " + shown_name(impl_->model.shape().quantized_from) +
                       " to 8 bits when it was packed; answers differ from the exact ones");
+    if (impl_->pruning)
+        all.push_back(impl_->pruning->notice());
     return all;
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/batch/step_plan.hpp"
+#include "core/execute/expert_pruning.hpp"
 #include "core/execute/forward_observer.hpp"
 #include "core/execute/op_provider.hpp"
 #include "core/execute/weight_loader.hpp"
@@ -31,6 +32,7 @@ struct engine_options {
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = 2;
     expert_precision precision = expert_precision::keep;  ///< of experts; fp8 is lossy where the checkpoint is wider
+    pruning_options pruning = {};  ///< which chosen experts do not run; lossy
     bool mtp = false;  ///< also the first multi-token-prediction module: its layer, its experts, its KV cache
     bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
     predictor_choice predictor;   ///< that hints are made of

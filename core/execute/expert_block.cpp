@@ -1,5 +1,6 @@
 #include "core/execute/expert_block.hpp"
 
+#include "core/execute/expert_pruning.hpp"
 #include "core/execute/route_probe.hpp"
 
 #include <algorithm>
@@ -137,8 +138,19 @@ moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& 
     return args;
 }
 
-/// Routes the rows and brings the chosen ids to the host.
-result<expert_assignment> route(const step_context& step, const model_layer& layer, const moe_layer& moe) {
+/// The router's choice as it is, on the host.
+result<void> take_choice(const step_context& step, std::size_t count) {
+    auto& arena = step.arena;
+    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(),
+                                        count * sizeof(std::int32_t));
+        !done)
+        return done;
+    return step.queue.synchronize();
+}
+
+/// Routes the rows and brings the ids of the experts that will run to the host.
+result<expert_assignment> route(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                                const expert_store& store) {
     auto& arena = step.arena;
     const auto& shape = step.shape.moe;
     const auto normalize =
@@ -157,13 +169,11 @@ result<expert_assignment> route(const step_context& step, const model_layer& lay
         !done)
         return tl::unexpected(done.error());
     const auto count = static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(shape.top_k);
-    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(),
-                                        count * sizeof(std::int32_t));
-        !done)
-        return tl::unexpected(done.error());
-    if (auto done = step.queue.synchronize(); !done)
-        return tl::unexpected(done.error());
-    return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts);
+    const auto chosen =
+        step.pruning ? step.pruning->choose(step, layer.index, moe, store) : take_choice(step, count);
+    if (!chosen)
+        return tl::unexpected(chosen.error());
+    return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts, step.pruning != nullptr);
 }
 
 result<void> show_gate_weights(const step_context& step, std::int32_t layer, std::size_t count,
@@ -204,16 +214,21 @@ result<void> run_assigned(const step_context& step, const model_layer& layer, co
 
 } // namespace
 
-result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts) {
+result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts,
+                                       bool pruned) {
     if (top_k < 1 || experts < 1 || ids.size() % static_cast<std::size_t>(top_k) != 0)
         return fail(errc::internal,
                     std::to_string(ids.size()) + " expert ids are not whole rows of " + std::to_string(top_k));
     std::vector<std::uint32_t> counts(static_cast<std::size_t>(experts) + 1, 0);
+    std::size_t kept = 0;
     for (const auto id : ids) {
+        if (pruned && id == no_expert)
+            continue;
         if (id < 0 || id >= experts)
             return fail(errc::device_error,
                         "the router chose expert " + std::to_string(id) + " of " + std::to_string(experts));
         ++counts[static_cast<std::size_t>(id) + 1];
+        ++kept;
     }
     expert_assignment made;
     for (std::int32_t expert = 0; expert < experts; ++expert) {
@@ -224,9 +239,11 @@ result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::i
         }
         counts[index + 1] += counts[index];
     }
-    made.pair_begin.push_back(static_cast<std::uint32_t>(ids.size()));
-    made.pairs.resize(ids.size());
+    made.pair_begin.push_back(static_cast<std::uint32_t>(kept));
+    made.pairs.resize(kept);
     for (std::size_t pair = 0; pair < ids.size(); ++pair) {
+        if (ids[pair] < 0)
+            continue;
         auto& next = counts[static_cast<std::size_t>(ids[pair])];
         made.pairs[next++] = {static_cast<std::int32_t>(pair / static_cast<std::size_t>(top_k)),
                               static_cast<std::int32_t>(pair)};
@@ -249,12 +266,15 @@ static result<void> show_router_input(const step_context& step, std::int32_t lay
 result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
                          forward_observer* observer, double& stall_s) {
     const auto& moe = std::get<moe_layer>(layer.feed_forward);
-    auto assignment = route(step, layer, moe);
+    auto assignment = route(step, layer, moe, store);
     if (!assignment)
         return tl::unexpected(assignment.error());
-    const std::span<const std::int32_t> ids(step.arena.host_expert_ids.data(), assignment->pairs.size());
+    const std::span<const std::int32_t> ids(
+        step.arena.host_expert_ids.data(),
+        static_cast<std::size_t>(step.arena.rows) * static_cast<std::size_t>(step.shape.moe.top_k));
+    const auto by_router = step.pruning ? step.pruning->router_ids() : ids;
     if (observer)
-        observer->routing(layer.index, ids);
+        observer->routing(layer.index, by_router);
     if (observer && observer->wants_gate_weights())
         if (auto shown = show_gate_weights(step, layer.index, ids.size(), *observer); !shown)
             return shown;
@@ -262,7 +282,7 @@ result<void> run_experts(const step_context& step, const model_layer& layer, exp
         if (auto done = show_router_input(step, layer.index, *observer); !done)
             return done;
     if (step.probe)
-        step.probe->routed(layer, ids);
+        step.probe->routed(layer, by_router, step.pruning && step.pruning->replaces() ? by_router : ids);
     auto done = run_assigned(step, layer, moe, store, *assignment, stall_s);
     // Copies that are still queued read the assignment.
     if (!done)

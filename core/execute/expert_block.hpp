@@ -15,12 +15,13 @@ namespace moira {
 struct expert_assignment {
     std::vector<std::int32_t> experts;     ///< distinct, ascending
     std::vector<std::uint32_t> pair_begin; ///< [experts + 1]
-    std::vector<moira_expert_pair> pairs;  ///< [rows * top_k]; of one expert in ascending rows
+    std::vector<moira_expert_pair> pairs;  ///< of one expert in ascending rows; [rows * top_k] less what was left out
 };
 
-/// `ids`: [rows, top_k], checked against `experts` (a kernel's output is not trusted to index host memory). Errors:
-/// device_error for an id out of range.
-result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts);
+/// `ids`: [rows, top_k], checked against `experts` (a kernel's output is not trusted to index host memory). `pruned`:
+/// no_expert stands for ranks that are left out, which get no pair. Errors: device_error for an id out of range.
+result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts,
+                                       bool pruned = false);
 
 /// x += experts(norm(x)) + shared(norm(x)): routes every row, computes resident experts while missing ones travel, in
 /// waves when the union exceeds the store's slots, and adds the outputs in rank order. `stall_s` grows by the time that

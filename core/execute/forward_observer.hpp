@@ -14,7 +14,7 @@ public:
     /// Residual stream before layer `layer`, [rows, hidden]; `layer` = number of layers: after the final norm.
     virtual void hidden(std::int32_t layer, std::span<const float> rows) = 0;
 
-    /// Chosen experts, [rows, top_k], in falling order of choice.
+    /// Experts as the router chose them, [rows, top_k], in falling order of choice; pruning comes after it.
     virtual void routing(std::int32_t layer, std::span<const std::int32_t> ids) = 0;
 
     /// Whether gate_weights() is wanted: they must be brought to the host first.

@@ -37,7 +37,8 @@ route_probe::route_probe(const model_shape& shape, const execution_limits& limit
     : shape_(shape), page_tokens_(limits.page_tokens), top_k_(static_cast<std::size_t>(shape.moe.top_k)),
       ranks_(static_cast<std::size_t>(board->ranks())),
       rows_max_(static_cast<std::size_t>(std::min(route_rows_max, limits.rows_max))), board_(std::move(board)),
-      audit_always_(options.audit_always), ops_(selector),
+      audit_always_(options.audit_always),
+      hinted_ranks_(std::min(ranks_, static_cast<std::size_t>(options.hinted_ranks_max))), ops_(selector),
       context_(shape, static_cast<std::int32_t>(rows_max_), board_->ranks(), options.history),
       absent_(static_cast<std::size_t>(shape.moe.experts), 1.0F) {
     hints_.reserve(absent_.size());
@@ -185,12 +186,16 @@ void route_probe::copy_prediction(const prediction& predicted, std::size_t row, 
                    [](std::int32_t id) { return static_cast<std::uint16_t>(id); });
 }
 
-void route_probe::push_observations(std::int32_t layer, std::span<const std::int32_t> ids) {
+void route_probe::push_observations(std::int32_t layer, std::span<const std::int32_t> ids,
+                                    std::span<const std::int32_t> ran) {
     for (std::size_t row = 0; row < rows_; ++row) {
         route_observation seen;
         seen.step = step_;
         seen.layer = static_cast<std::uint16_t>(layer);
         seen.top_k = static_cast<std::uint16_t>(top_k_);
+        const auto of_row = ran.subspan(row * top_k_, top_k_);
+        seen.left_out = static_cast<std::uint16_t>(
+            std::count_if(of_row.begin(), of_row.end(), [](std::int32_t expert) { return expert < 0; }));
         seen.ranks = static_cast<std::uint16_t>(ranks_);
         seen.slot = context_.slot(row);
         seen.previous_slot = context_.previous_slot(row);
@@ -204,10 +209,11 @@ void route_probe::push_observations(std::int32_t layer, std::span<const std::int
     }
 }
 
-void route_probe::routed(const model_layer& layer, std::span<const std::int32_t> ids) {
+void route_probe::routed(const model_layer& layer, std::span<const std::int32_t> ids,
+                         std::span<const std::int32_t> ran) {
     if (rows_ == 0)
         return;
-    push_observations(layer.index, ids);
+    push_observations(layer.index, ids, ran);
     context_.routed(layer.index, ids);
     const auto next = layer.index + 1;
     for (const auto source : context_sources) {
@@ -233,7 +239,7 @@ void route_probe::give_hints(const model_layer& layer, expert_store& store) {
         return;
     // Rows err independently enough: an expert stays unwanted when every row that names it is wrong.
     for (std::size_t row = 0; row < rows_; ++row)
-        for (std::size_t rank = 0; rank < ranks_; ++rank) {
+        for (std::size_t rank = 0; rank < hinted_ranks_; ++rank) {
             const auto expert = next->host[row * ranks_ + rank];
             if (expert < 0 || expert >= shape_.moe.experts)
                 continue; // a kernel's output is not trusted to index host memory

@@ -32,6 +32,7 @@ struct route_probe_options {
     bool audit_always = false;                ///< measure every source in every step
     std::shared_ptr<history_model> history;   ///< null: none
     const linear_heads* heads = nullptr;      ///< null: none; read while the probe is made
+    std::int32_t hinted_ranks_max = static_cast<std::int32_t>(route_ids_max); ///< of a prediction: what is worth loading
 };
 
 /// Predicts experts before their layer's turn and compares what was predicted with what is chosen then. Evaluates
@@ -59,8 +60,9 @@ public:
     /// The residual stream is what the layer's own router sees.
     result<void> after_attention(const step_context& step, const model_layer& layer);
 
-    /// The layer has chosen: `ids` [rows, top_k]. The queue is idle.
-    void routed(const model_layer& layer, std::span<const std::int32_t> ids);
+    /// The layer has chosen: `ids` [rows, top_k], of which `ran` [rows, top_k] names those that are computed: leading
+    /// ranks of each row, the others are negative. The queue is idle.
+    void routed(const model_layer& layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> ran);
 
     /// Tells the store what the layer after this one will probably want. The queue is idle, and this layer's demand
     /// loads have been asked for.
@@ -94,7 +96,7 @@ private:
     result<void> evaluate(const step_context& step, const scoring& how, std::int32_t layer, route_source source);
     result<void> evaluate_router(const step_context& step, std::int32_t layer, route_source source);
     result<void> evaluate_head(const step_context& step, const model_layer& from, std::int32_t ahead);
-    void push_observations(std::int32_t layer, std::span<const std::int32_t> ids);
+    void push_observations(std::int32_t layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> ran);
     void copy_prediction(const prediction& predicted, std::size_t row, route_source source,
                          route_observation& seen) const;
     prediction* prediction_for_hints(std::int32_t layer) noexcept;
@@ -109,6 +111,7 @@ private:
     std::size_t top_k_, ranks_, rows_max_;
     std::shared_ptr<route_board> board_;
     bool audit_always_;
+    std::size_t hinted_ranks_;
     op_set ops_;
     const prepared_op* choose_ = nullptr; ///< as the model's routers do, but of more ranks
     device_buffer weights_;               ///< f32 [route_rows_max, ranks]: written and never read

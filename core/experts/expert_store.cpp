@@ -389,6 +389,14 @@ std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
     return ordered;
 }
 
+void expert_store::mark_residents(std::int32_t layer, std::span<std::uint8_t> present) const {
+    const std::lock_guard held(impl_->lock);
+    const moira_expert_entry* entries = table(layer);
+    for (std::size_t expert = 0; expert < present.size(); ++expert)
+        present[expert] =
+            entries && expert < static_cast<std::size_t>(impl_->options.experts) && entries[expert].address != 0;
+}
+
 result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts,
                                            std::span<const std::int32_t> drafted,
                                            std::span<const std::int32_t> prompt_only, bool continues) {

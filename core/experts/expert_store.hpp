@@ -5,6 +5,7 @@
 #include "core/experts/eviction_policy.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
+#include "core/route/pruning_report.hpp"
 #include "core/route/route_board.hpp"
 #include "plugins/moira_plugin.h"
 
@@ -55,6 +56,7 @@ struct expert_store_statistics {
     std::uint64_t hints_waiting = 0;
     prefetch_figures prefetch_measured;
     std::optional<route_report> prediction; ///< of the engine's predictors; none: nobody predicts
+    std::optional<pruning_report> pruning;  ///< of the engine; none: every chosen expert runs
     std::uint64_t load_failures = 0, load_retries = 0;
     double stall_s = 0;  ///< time that acquirers waited for loads
     bool bypass = false; ///< below the floor: most-recently-used eviction, see eviction_policy
@@ -144,6 +146,9 @@ public:
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.
     std::vector<std::int32_t> residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
+
+    /// Sets present[e] to 1 where expert e of `layer` is in memory now, to 0 elsewhere. [experts] at most.
+    void mark_residents(std::int32_t layer, std::span<std::uint8_t> present) const;
 
     /// Most experts that one wave may hold.
     std::int32_t wave_experts_max() const noexcept;

@@ -51,9 +51,9 @@ void route_calibration::observe(const route_observation& seen) {
 void route_calibration::observe_source(route_source source, const route_observation& seen) {
     route_quality& quality = quality_[static_cast<std::size_t>(source)];
     ++quality.rows;
-    quality.chosen += seen.top_k;
+    quality.chosen += seen.ran();
     const auto& predicted = seen.predicted[static_cast<std::size_t>(source)];
-    const auto chosen_end = seen.chosen.begin() + seen.top_k;
+    const auto chosen_end = seen.chosen.begin() + static_cast<std::ptrdiff_t>(seen.ran());
     for (std::size_t rank = 0; rank < seen.predicted_ranks(); ++rank) {
         const bool right = std::find(seen.chosen.begin(), chosen_end, predicted[rank]) != chosen_end;
         quality.matches[rank] += right;

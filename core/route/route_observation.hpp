@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +42,7 @@ struct route_observation {
     std::uint64_t step = 0;
     std::uint16_t layer = 0;         ///< counts all layers, dense ones included
     std::uint16_t top_k = 0;         ///< experts chosen
+    std::uint16_t left_out = 0;      ///< of these, the last in order: pruning kept them from running
     std::uint16_t ranks = 0;         ///< predicted by each source, the likeliest first; 0: top_k
     std::int32_t slot = -1;          ///< of the token in the KV cache, which names its sequence; -1: not told
     std::int32_t previous_slot = -1; ///< of the token before it; -1: there is none
@@ -49,6 +51,7 @@ struct route_observation {
     std::array<ids, route_sources> predicted{};
 
     std::size_t predicted_ranks() const noexcept { return ranks > 0 ? ranks : top_k; }
+    std::size_t ran() const noexcept { return top_k - std::min(left_out, top_k); }
     bool has(route_source source) const noexcept { return (sources >> static_cast<unsigned>(source) & 1U) != 0; }
     void mark(route_source source) noexcept { sources |= 1U << static_cast<unsigned>(source); }
 };

@@ -85,7 +85,8 @@ void reference_combine(const moira_combine_desc& desc, const moira_combine_args&
         for (uint32_t column = 0; column < desc.width; ++column) {
             float sum = 0.0f;
             for (uint64_t rank = 0; rank < desc.top_k; ++rank)
-                sum += weights[rank] * expert_out[rank * desc.width + column];
+                if (weights[rank] != 0.0f) // otherwise nobody may have written the output
+                    sum += weights[rank] * expert_out[rank * desc.width + column];
             residual[column] += shared ? sum + shared[column] : sum;
         }
     }

@@ -40,6 +40,8 @@ void x86_combine(const moira_combine_desc& desc, const moira_combine_args& args,
         for_vectors(desc.width, [&](uint32_t offset, uint32_t count) {
             simd_float sum = simd_zero();
             for (uint64_t rank = 0; rank < desc.top_k; ++rank) {
+                if (weights[rank] == 0.0f) // nobody may have written the output
+                    continue;
                 const simd_float expert = simd_load_some(expert_out + rank * desc.width + offset, count);
                 sum = simd_add(sum, simd_multiply(simd_set(weights[rank]), expert));
             }

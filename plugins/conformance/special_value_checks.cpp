@@ -191,6 +191,26 @@ void check_combine(const op_provider& tested, check_log& log) {
              "NaN and infinity must reach their own element and no other", log);
 }
 
+/// Ranks that were left out have weight 0, and nobody has written their outputs.
+void check_left_out(const op_provider& tested, check_log& log) {
+    device_session session(tested);
+    constexpr std::uint32_t width = 20;
+    auto desc = make_desc<moira_combine_desc>(MOIRA_OP_COMBINE, 1);
+    desc.width = width;
+    desc.top_k = 3;
+    std::vector<float> expert_out(std::size_t{3} * width, not_a_number);
+    std::fill_n(expert_out.begin() + width, width, 4.0f); // rank 1
+    moira_combine_args args{};
+    args.rows = 1;
+    args.expert_out = session.upload(expert_out);
+    args.weights = session.upload(std::vector<float>{0.0f, 0.5f, 0.0f});
+    args.residual = session.upload(std::vector<float>(width, 1.0f));
+    session.run(desc.header, args);
+    const auto out = session.download(args.residual, width);
+    const bool right = std::all_of(out.begin(), out.end(), [](float value) { return value == 3.0f; });
+    conclude(session, right, "combine", "a rank of weight 0 must add nothing, whatever its output holds", log);
+}
+
 } // namespace
 
 void check_special_values(const op_provider& tested, check_log& log) {
@@ -200,6 +220,7 @@ void check_special_values(const op_provider& tested, check_log& log) {
     check_gemm(tested, MOIRA_TYPE_BF16, log);
     check_f8_gemm(tested, log);
     check_combine(tested, log);
+    check_left_out(tested, log);
 }
 
 } // namespace moira

@@ -256,6 +256,17 @@ TEST_CASE("the moira object says how a result was computed") {
         CHECK(value["experts"].contains(key));
     CHECK(value["experts"]["hit_rate"] == 0.75);
     CHECK(value["experts"]["recall"].is_null());
+    CHECK(value["experts"]["pruning"].is_null());
+
+    identity.lossy = {"prune.gate_mass=0.9"};
+    experts.pruning.emplace();
+    experts.pruning->all = {8, 2, 1};
+    const auto pruned = nlohmann::json::parse(json_text(moira_json(identity, experts, outcome, ignored)));
+    CHECK(pruned["lossy"] == std::vector<std::string>{"prune.gate_mass=0.9"});
+    CHECK(pruned["experts"]["pruning"]["routings"] == 8);
+    CHECK(pruned["experts"]["pruning"]["left_out"] == 2);
+    CHECK(pruned["experts"]["pruning"]["replaced"] == 1);
+    CHECK(pruned["experts"]["pruning"]["skipped_share"] == 0.25);
 }
 
 TEST_CASE("bytes that are not UTF-8 never stop a reply") {

@@ -37,6 +37,15 @@ TEST_CASE("rules between keys are checked after all values are in") {
     CHECK(parse_settings("[experts]\nprefetch = \"always\"\n", "s.toml").has_value());
     CHECK(parse_settings("[experts]\nloader_threads = 1\n", "s.toml").has_value());
 
+    for (const char* const mode : {"auto", "ngram", "mtp"}) {
+        const std::string speculation = std::string("[speculation]\nmode = \"") + mode + "\"\n";
+        const auto unverifiable = parse_settings(speculation + "[prune]\nmode = \"cache_aware\"\n", "s.toml");
+        REQUIRE(!unverifiable.has_value());
+        CHECK(unverifiable.error().code == errc::invalid_config);
+        CHECK(parse_settings(speculation + "[prune]\nmode = \"gate_mass\"\n", "s.toml").has_value());
+    }
+    CHECK(parse_settings("[prune]\nmode = \"cache_aware\"\n", "s.toml").has_value());
+
     const auto no_port = parse_settings("[server]\ntcp = \"127.0.0.1\"\n", "s.toml");
     REQUIRE(!no_port.has_value());
     CHECK(no_port.error().code == errc::invalid_config);

@@ -78,12 +78,17 @@ std::vector<generation_input> requests() {
 struct numerics {
     std::string plugin;
     std::string precision = "keep"; // of experts: a hash group of its own
+    double gate_mass = 0;           // of pruning, the same; 0: off
 };
 
 std::unique_ptr<local_runtime> start(const variation& how, const numerics& group, std::uint64_t slot_bytes) {
     settings all;
     all.compute.plugin = group.plugin;
     all.experts.precision = group.precision;
+    if (group.gate_mass > 0) {
+        all.prune.mode = "gate_mass";
+        all.prune.gate_mass = group.gate_mass;
+    }
     all.compute.threads = how.threads;
     all.batch.max_chunk_tokens = how.chunk_tokens;
     all.context.prefix_reuse = how.prefix_reuse;
@@ -197,7 +202,7 @@ public:
     }
 
     void check(const variation& how) {
-        INFO(group_.plugin, ", experts ", group_.precision, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
+        INFO(group_.plugin, ", experts ", group_.precision, ", gate mass ", group_.gate_mass, how.http && !how.embedded ? " over HTTP: " : ": ", how.name());
         matrix_run run(how, group_, slot_bytes_);
         const auto found = run.outcomes();
         std::int32_t cached_tokens = 0;
@@ -254,6 +259,10 @@ private:
         drafted_[how.speculation] += speculation.drafted;
         accepted_[how.speculation] += speculation.accepted;
         check_prefetched(how, counters->experts);
+        const auto& pruning = counters->experts.pruning;
+        CHECK(pruning.has_value() == (group_.gate_mass > 0));
+        if (pruning)
+            CHECK(pruning->all.left_out > 0);
         if (!how.prefix_reuse)
             CHECK(cached_tokens == 0);
         else if (how.order == arrival::alone)
@@ -422,4 +431,22 @@ TEST_CASE("experts rounded to FP8 have hashes of their own, which are as steady"
     while (rounded.checked() < wanted)
         rounded.check(combination(random));
     watch.report("experts in FP8", rounded.checked());
+}
+
+TEST_CASE("experts pruned by gate mass have hashes of their own, which are as steady") {
+    const stopwatch watch;
+    const matrix exact({""});
+    matrix pruned({"", "keep", 0.7});
+    CHECK(pruned.numerics_id() != exact.numerics_id());
+    CHECK(pruned.slot_bytes() == exact.slot_bytes());
+    for (std::size_t request = 0; request < pruned.expected().size(); ++request)
+        CHECK(pruned.expected()[request].logits_hash != exact.expected()[request].logits_hash);
+    for (const auto& how : single_factors())
+        pruned.check(how);
+    pruned.check_speculated();
+    std::mt19937 random(20'241'124);
+    const auto wanted = pruned.checked() + combinations_wanted() / 4;
+    while (pruned.checked() < wanted)
+        pruned.check(combination(random));
+    watch.report("experts pruned by gate mass", pruned.checked());
 }

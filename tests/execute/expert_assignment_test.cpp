@@ -1,4 +1,5 @@
 #include "core/execute/expert_block.hpp"
+#include "core/route/gate_mass.hpp"
 
 #include <doctest/doctest.h>
 
@@ -44,5 +45,25 @@ TEST_CASE("ids that are not whole rows are refused") {
         const auto made = assign_pairs(ids{0, 1, 2}, top_k, 5);
         REQUIRE_FALSE(made);
         CHECK(made.error().code == errc::internal);
+    }
+}
+
+TEST_CASE("ranks that pruning left out make no pairs, and the others keep their place in the output") {
+    // rows: {2, -}, {-, 3}, {0, 2}
+    const auto made = assign_pairs(ids{2, no_expert, no_expert, 3, 0, 2}, 2, 5, true);
+    REQUIRE(made);
+    CHECK(made->experts == ids{0, 2, 3});
+    CHECK(made->pair_begin == std::vector<std::uint32_t>{0, 1, 3, 4});
+    ids rows, outputs;
+    for (const auto& pair : made->pairs) {
+        rows.push_back(pair.row);
+        outputs.push_back(pair.out_row);
+    }
+    CHECK(rows == ids{2, 0, 2, 1});
+    CHECK(outputs == ids{4, 0, 5, 3});
+    for (const std::int32_t wrong : {-2, 5}) {
+        const auto refused = assign_pairs(ids{2, wrong}, 2, 5, true);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == errc::device_error);
     }
 }

@@ -86,6 +86,21 @@ TEST_CASE("residents come first and each part keeps its order; what does not exi
     CHECK(store->residents_first(9, std::array{5, 7}) == std::vector{5, 7});
 }
 
+TEST_CASE("the experts in memory are marked, and no layer that does not exist has any") {
+    fake_slab_source source;
+    const auto store = make_store(small_store(source, 8), source);
+    visit(*store, 1, {2, 7});
+    std::vector<std::uint8_t> present(17, 5); // one more than there are experts
+    store->mark_residents(1, present);
+    std::vector<std::uint8_t> expected(17, 0);
+    expected[2] = expected[7] = 1;
+    CHECK(present == expected);
+    for (const std::int32_t layer : {2, 9, -1}) {
+        store->mark_residents(layer, present);
+        CHECK(present == std::vector<std::uint8_t>(17, 0));
+    }
+}
+
 TEST_CASE("everything resident needs neither a load nor a wait") {
     fake_slab_source source;
     auto options = small_store(source, 8);

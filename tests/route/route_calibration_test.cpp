@@ -96,3 +96,18 @@ TEST_CASE("a source that turns bad is believed less within a few thousand rows")
         known.observe(wrong);
     CHECK(known.probability(route_source::early, 0, 0) < 0.25);
 }
+
+TEST_CASE("what pruning left out counts neither as chosen nor as rightly predicted") {
+    route_calibration known(1, 4);
+    auto seen = observation(0, {7, 3, 5, 6});
+    seen.left_out = 2;
+    predict(seen, route_source::early, {3, 8, 9, 5});
+    predict(seen, route_source::control, {7, 3, 5, 6});
+    known.observe(seen);
+    const auto& early = known.quality(route_source::early);
+    CHECK(early.recall_at(4) == doctest::Approx(0.5));
+    CHECK(early.precision_at(4) == doctest::Approx(1.0 / 4));
+    CHECK(known.quality(route_source::control).recall_at(4) == 1.0);
+    CHECK(known.quality(route_source::control).precision_at(2) == 1.0);
+    CHECK(known.probability(route_source::control, 0, 3) < 0.5);
+}

@@ -82,6 +82,37 @@ same "arithmetic" "$(grep -o '"numerics_id":"[^"]*' "$work/out" | cut -d '"' -f 
 expect 0 divergence --text "$work/story.txt" --against compute.plugin=cpu_reference
 holds out '^mean KL'
 
+# Pruning: the loss has figures, it is named, and gate mass keeps promise 1 while cache-aware routing needs scarce experts.
+expect 0 divergence --text "$work/story.txt" --set prune.mode=gate_mass --set prune.gate_mass=0.7 --against prune.mode=off --json
+holds out '"lossy":\["prune.gate_mass=0.7"\]'
+holds out '"numerics_id":"[^"]*/prune-mass-0.7"'
+holds out '"pruning":{"routings":[1-9][0-9]*,"left_out":[1-9][0-9]*,"replaced":0,"skipped_share":0\.[0-9]*,'
+pruned="$(value mean_kl)"
+if [ "$pruned" = "0.0" ]; then
+    echo "pruned experts changed nothing"
+    failures=$((failures + 1))
+fi
+expect 0 divergence --text "$work/story.txt" --set prune.mode=gate_mass --set prune.gate_mass=0.7 --against prune.mode=off \
+    --json --set experts.ram_budget=25% --set batch.max_step_tokens=19
+same "divergence with less memory" "$(value mean_kl)" "$pruned"
+expect 0 divergence --text "$work/story.txt" --set prune.mode=gate_mass --against prune.mode=off
+holds out '^routed experts .* left out'
+expect 0 divergence --text "$work/story.txt" --set prune.mode=cache_aware --set experts.ram_budget=25% --json \
+    --set prune.sacred_ranks=1 --set prune.window=0.9 --set batch.max_step_tokens=1 --set batch.max_sequences=1 \
+    --against prune.mode=off
+holds out '"lossy":\["prune.mode=cache_aware prune.sacred_ranks=1 prune.window=0.9"\]'
+holds out '"left_out":0,"replaced":[1-9]'
+expect 0 divergence --text "$work/story.txt" --against prune.mode=off --json
+holds out '"pruning":null,'
+expect 2 divergence --text "$work/story.txt" --set prune.mode=cache_aware --set prune.sacred_ranks=4 --against prune.mode=off
+expect 2 perplexity --text "$work/story.txt" --set prune.mode=cache_aware --set speculation.mode=ngram
+holds err 'speculation.mode'
+if command -v python3 >/dev/null; then
+    python3 -B "$source/tools/quality_rows" --program "$moira" --text "$work/stories.txt" --rows "gate mass 0.7" --prompts 2 \
+        --tokens 8 >"$work/out" 2>"$work/err" || failures=$((failures + 1))
+    holds out '^| gate mass 0.7 | [1-9][0-9.]* % | 0.0 % | '
+fi
+
 # Tasks.
 head -n 20 "$source/config/models/moira-demo/tasks.jsonl" >"$work/tasks.jsonl"
 expect 0 tasks --tasks "$work/tasks.jsonl" --json

@@ -27,4 +27,9 @@ TEST_CASE("the summary names what limited a run and what ended it") {
     CHECK(line.find("75 % of the time waited for experts: limited by reading experts; ended by the end of the text") !=
           std::string::npos);
     CHECK(line.find('\n') == std::string::npos);
+    CHECK(line.find("lossy") == std::string::npos);
+
+    statistics.experts.pruning.emplace();
+    statistics.experts.pruning->all = {1'000, 250, 5};
+    CHECK(run_summary(statistics, outcome, 512).ends_with("lossy: 25.0 % of the routings left out, 0.5 % replaced"));
 }

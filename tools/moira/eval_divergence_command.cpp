@@ -47,6 +47,52 @@ struct compared_rooms {
     model_room reference, tested;
 };
 
+/// Share of everything that a token reads of the model, by bytes of the checkpoint, that `skipped` of its routed
+/// experts are.
+double share_of_all_parameters(const engine& model, double skipped) {
+    const auto sizes = summarize(model.model());
+    const auto routed = static_cast<double>(sizes.bytes_per_expert) * model.shape().moe_layers() * sizes.top_k;
+    return skipped * routed / static_cast<double>(sizes.bytes_active_per_token);
+}
+
+/// What ran less than the router chose; null without pruning.
+nlohmann::ordered_json pruning_json(const engine& tested) {
+    const auto pruned = tested.expert_statistics().pruning;
+    if (!pruned)
+        return nullptr;
+    auto by_layer = nlohmann::ordered_json::array();
+    for (const auto& layer : pruned->layers)
+        by_layer.push_back(layer.routings == 0 ? nlohmann::ordered_json(nullptr)
+                                               : nlohmann::ordered_json(layer.skipped_share()));
+    const auto skipped = pruned->all.skipped_share();
+    return {{"routings", pruned->all.routings},
+            {"left_out", pruned->all.left_out},
+            {"replaced", pruned->all.replaced},
+            {"skipped_share", skipped},
+            {"skipped_share_of_active", share_of_all_parameters(tested, skipped)},
+            {"skipped_share_by_layer", std::move(by_layer)}};
+}
+
+std::string pruning_text(const engine& tested) {
+    const auto pruned = tested.expert_statistics().pruning;
+    if (!pruned)
+        return {};
+    const auto skipped = pruned->all.skipped_share();
+    const auto replaced = static_cast<double>(pruned->all.replaced) /
+                          static_cast<double>(std::max<std::uint64_t>(1, pruned->all.routings));
+    char text[256];
+    std::snprintf(
+        text, sizeof text,
+        "routed experts        %.2f %% left out, %.2f %% replaced; %.2f %% of all active parameters skipped\n",
+        100 * skipped, 100 * replaced, 100 * share_of_all_parameters(tested, skipped));
+    return text;
+}
+
+nlohmann::ordered_json demand_json(const engine& model) {
+    const auto counted = model.expert_statistics();
+    return {{"hits", counted.hits}, {"demand_loads", counted.demand_loads}, {"demand_bytes", counted.demand_bytes}};
+}
+
 nlohmann::ordered_json divergence_json(const eval_text_options& options, const text_divergence& found,
                                        const compared_rooms& rooms) {
     const auto range = [&found](std::size_t quantity) {
@@ -67,6 +113,10 @@ nlohmann::ordered_json divergence_json(const eval_text_options& options, const t
             {"window", options.window},
             {"stride", options.stride},
             {"windows", found.windows},
+            {"pruning", pruning_json(*rooms.tested.model)},
+            {"experts", demand_json(*rooms.tested.model)},
+            {"experts_against", demand_json(*rooms.reference.model)},
+            {"lossy", rooms.tested.model->lossy()},
             {"interrupted", found.interrupted},
             {"numerics_id", rooms.tested.model->numerics_id()},
             {"numerics_id_against", rooms.reference.model->numerics_id()}};
@@ -88,7 +138,7 @@ std::string divergence_text(const text_divergence& found, std::size_t windows, c
                   std::exp(found.nll_tested() - found.delta()), 100 * std::expm1(found.delta()),
                   static_cast<unsigned long long>(found.sums.tokens()), found.windows, windows,
                   rooms.tested.model->numerics_id().c_str(), rooms.reference.model->numerics_id().c_str());
-    return text;
+    return text + pruning_text(*rooms.tested.model);
 }
 
 result<compared_rooms> load_rooms(const std::string& model, const command_context& reference,
@@ -146,6 +196,8 @@ constexpr const char* footer_text =
     "token\n"
     "is less likely than under the reference, in nats; perplexity_ratio is its exponential. Text and windows as for\n"
     "`moira eval perplexity`. Intervals come from a bootstrap over stretches of the text.\n"
+    "pruning: what prune.mode left out or replaced, and the share of a token's routed experts and of everything it\n"
+    "reads (by bytes) that was skipped.\n"
     "For example, what the fastest kernels cost against float32:  --against compute.plugin=cpu_reference\n"
     "Ctrl-C: the windows that are complete are shown, exit code 130.";
 

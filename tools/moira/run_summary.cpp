@@ -28,6 +28,20 @@ std::string ending_of(const generation_result& outcome, std::int32_t context_max
     return "the limit of " + std::to_string(outcome.completion_tokens) + " tokens";
 }
 
+/// What pruning did to the text; nothing where every chosen expert ran.
+static std::string pruning_summary(const expert_store_statistics& experts) {
+    if (!experts.pruning || experts.pruning->all.routings == 0)
+        return {};
+    const auto& counted = experts.pruning->all;
+    const auto share = [&counted](std::uint64_t part) {
+        return 100.0 * static_cast<double>(part) / static_cast<double>(counted.routings);
+    };
+    std::array<char, 96> words{};
+    std::snprintf(words.data(), words.size(), "; lossy: %.1f %% of the routings left out, %.1f %% replaced",
+                  share(counted.left_out), share(counted.replaced));
+    return words.data();
+}
+
 std::string run_summary(const runtime_statistics& statistics, const generation_result& outcome,
                         std::int32_t context_max) {
     const auto& experts = statistics.experts;
@@ -41,7 +55,7 @@ std::string run_summary(const runtime_statistics& statistics, const generation_r
                   static_cast<unsigned long long>(experts.resident), static_cast<unsigned long long>(experts.slots),
                   100 * experts.hit_rate(), waited);
     return std::string(line.data()) + "limited by " + std::string(limiting_part(statistics)) + "; ended by " +
-           ending_of(outcome, context_max);
+           ending_of(outcome, context_max) + pruning_summary(experts);
 }
 
 } // namespace moira

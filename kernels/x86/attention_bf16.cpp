@@ -1,7 +1,6 @@
 // Attention to keys and values in BF16, by dot products of pairs: scores over pairs of dimensions, weighted values over
 // pairs of positions. Queries and softmax weights are rounded to BF16 for them (nearest even; subnormals count as 0);
-// scores, maxima and all sums are float32. The weights' sum is that of the rounded ones, so that equal values stay what
-// they are.
+// scores, maxima and all sums are float32, that of the weights before rounding.
 //
 // Positions are visited in blocks of 64 with a running maximum (online softmax) within spans of 1,024, and spans are
 // merged in order. Blocks and spans begin at absolute multiples, heads do not mix, and every score and every value has
@@ -196,7 +195,6 @@ void weigh_head(const bf16_task& task, uint32_t head, bf16_block& block, float& 
     const float maximum = std::max(before, _mm512_reduce_max_ps(largest));
     growth = before - maximum;
     task.sums.maximum[head] = maximum;
-    const __m512i ones = _mm512_set1_epi32(0x3F803F80);
     __m512 sum = _mm512_setzero_ps();
 #pragma GCC unroll 2
     for (uint32_t half = 0; half < 2; ++half) {
@@ -204,7 +202,7 @@ void weigh_head(const bf16_task& task, uint32_t head, bf16_block& block, float& 
         const __m512 high = simd_exponential(_mm512_sub_ps(scores[2 * half + 1], _mm512_set1_ps(maximum)));
         const auto pairs = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
         _mm512_store_si512(block.weights[head] + 16 * half, pairs);
-        sum = simd_bf16_dot(sum, pairs, ones);
+        sum = _mm512_add_ps(sum, _mm512_add_ps(low, high));
     }
     block.scores[head][0] = _mm512_reduce_add_ps(sum);
 }

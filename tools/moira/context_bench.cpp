@@ -48,6 +48,7 @@ public:
     result<context_bench> run(std::int32_t repeat);
 
 private:
+    result<void> load_experts();
     void look();
     result<void> run_size(std::size_t index, const std::string& where);
 
@@ -61,6 +62,17 @@ private:
     std::uint64_t tokens_taken_ = 0;
     context_bench found_;
 };
+
+/// Steps that wait for experts do not count: a prompt's rows choose nearly every one of them.
+result<void> context_measurement::load_experts() {
+    const auto& limits = model_.limits();
+    const auto rows = std::min(limits.rows_max, limits.context_max);
+    auto plan = plan_prompt_rows(bench_prompt(tokens_taken_++, rows, model_.shape().vocabulary), 0, rows, limits);
+    plan.samples.erase(plan.samples.begin(), plan.samples.end() - 1);
+    if (auto outcome = model_.run_step(plan); outcome.failure)
+        return tl::unexpected(*outcome.failure);
+    return {};
+}
 
 void context_measurement::look() {
     found_.probe_gb_s.push_back(probe_.measure().gb_s);
@@ -92,6 +104,8 @@ result<void> context_measurement::run_size(std::size_t index, const std::string&
 result<context_bench> context_measurement::run(std::int32_t repeat) {
     if (auto fits = check_contexts(model_, contexts_); !fits)
         return tl::unexpected(fits.error());
+    if (auto loaded = load_experts(); !loaded)
+        return tl::unexpected(loaded.error());
     if (auto filled = model_.fill_cache(); !filled)
         return tl::unexpected(filled.error());
     sizes_.assign(contexts_.size(), step_rounds(1, false));

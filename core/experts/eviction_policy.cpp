@@ -1,5 +1,10 @@
 #include "core/experts/eviction_policy.hpp"
 
+#include "core/experts/eviction_families.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
 #include <vector>
 
 namespace moira {
@@ -68,10 +73,52 @@ private:
     slot_index oldest_ = no_slot, newest_ = no_slot;
 };
 
+struct named_policy {
+    std::string_view name;
+    std::unique_ptr<eviction_policy> (*make)(const eviction_dimensions& dimensions);
+};
+
+constexpr std::array policies = {
+    named_policy{"next_visit", make_next_visit_policy},
+    named_policy{"lru", [](const eviction_dimensions&) { return make_lru_policy(false); }},
+    named_policy{"lru_layer", make_lru_layer_policy},
+    named_policy{"lfu_decay", make_lfu_decay_policy},
+    named_policy{"lfru", make_lfru_policy},
+    named_policy{"least_stale", make_least_stale_policy},
+};
+
+constexpr auto policy_names = [] {
+    std::array<std::string_view, policies.size()> names;
+    std::transform(policies.begin(), policies.end(), names.begin(), [](const named_policy& row) { return row.name; });
+    return names;
+}();
+
 } // namespace
 
 std::unique_ptr<eviction_policy> make_lru_policy(bool bypass) {
     return std::make_unique<lru_policy>(bypass);
+}
+
+std::span<const std::string_view> eviction_policy_names() noexcept {
+    return policy_names;
+}
+
+result<std::unique_ptr<eviction_policy>> make_eviction_policy(std::string_view name,
+                                                              const eviction_dimensions& dimensions) {
+    if (dimensions.layers < 1 || dimensions.experts < 1 || dimensions.moe_layers < 1)
+        return fail(errc::invalid_argument, "an eviction policy needs layers with experts, found " +
+                                                std::to_string(dimensions.moe_layers) + " of " +
+                                                std::to_string(dimensions.layers) + " layers, " +
+                                                std::to_string(dimensions.experts) + " experts");
+    const auto found =
+        std::find_if(policies.begin(), policies.end(), [name](const named_policy& row) { return row.name == name; });
+    if (found != policies.end())
+        return found->make(dimensions);
+    std::string known;
+    for (const std::string_view each : policy_names)
+        known.append(known.empty() ? "" : ", ").append(each);
+    return fail(errc::invalid_argument,
+                "no eviction policy is called '" + std::string(name) + "': choose one of " + known);
 }
 
 } // namespace moira

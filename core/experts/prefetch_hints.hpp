@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/ids.hpp"
+#include "core/experts/expert_hint.hpp"
 #include "core/experts/prefetch_admission.hpp"
 
 #include <chrono>
@@ -10,12 +11,6 @@
 #include <vector>
 
 namespace moira {
-
-/// An expert that the next visit of a layer will probably want.
-struct expert_hint {
-    std::int32_t expert = 0;
-    float probability = 0;
-};
 
 /// Counters of hints. given = refused + cancelled + waiting now + loads begun.
 struct hint_counts {

@@ -67,8 +67,10 @@ bool residency_table::fits(std::int32_t layer, std::span<const std::int32_t> exp
     return needed <= takeable;
 }
 
-void residency_table::pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins) {
+void residency_table::pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins,
+                               std::span<const std::int32_t> prompt_only) {
     ++wave_;
+    policy_->wave_begins({.layer = layer, .experts = experts, .prompt_only = prompt_only});
     const std::size_t first = pins.size();
     // All residents first: a load of this wave must not evict what the same wave needs.
     for (const std::int32_t expert : experts) {

@@ -66,8 +66,9 @@ public:
     bool fits(std::int32_t layer, std::span<const std::int32_t> experts) const;
 
     /// Pins the whole wave, then gives a slot to each expert that has none. Precondition: fits(). Appends to `pins`, in
-    /// the order of `experts`.
-    void pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins);
+    /// the order of `experts`. `prompt_only` (ascending): those that nothing but rows of a prompt wants.
+    void pin_wave(std::int32_t layer, std::span<const std::int32_t> experts, std::vector<pin>& pins,
+                  std::span<const std::int32_t> prompt_only = {});
 
     /// Ends one pin of a loading or resident slot.
     void unpin(slot_index index);

@@ -44,8 +44,8 @@ struct expert_store::impl {
     result<void> check_wave(std::int32_t layer, std::span<const std::int32_t> experts);
     result<void> wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
                                 std::unique_lock<std::mutex>& held);
-    void pin(std::int32_t layer, std::span<const std::int32_t> experts,
-             std::span<const std::int32_t> drafted, wave& taken);
+    void pin(std::int32_t layer, std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
+             std::span<const std::int32_t> prompt_only, wave& taken);
     void release(wave& ended);
     result<void> wait(wave& wanted);
     void finished(expert_load& load);
@@ -160,9 +160,10 @@ void expert_store::impl::slots_changed() {
 }
 
 void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts,
-             std::span<const std::int32_t> drafted, wave& taken) {
+                             std::span<const std::int32_t> drafted, std::span<const std::int32_t> prompt_only,
+                             wave& taken) {
     hints.wave_begins(layer, std::chrono::steady_clock::now());
-    table.pin_wave(layer, experts, pins);
+    table.pin_wave(layer, experts, pins, prompt_only);
     ++counters.waves;
     taken.experts.assign(experts.begin(), experts.end());
     taken.members.reserve(pins.size());
@@ -389,14 +390,15 @@ std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
 }
 
 result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts,
-                                           std::span<const std::int32_t> drafted) {
+                                           std::span<const std::int32_t> drafted,
+                                           std::span<const std::int32_t> prompt_only) {
     auto wave = std::make_unique<expert_lease::impl>(*impl_);
     std::unique_lock held(impl_->lock);
     auto possible = impl_->check_wave(layer, experts);
     if (possible)
         possible = impl_->wait_for_slots(layer, experts, held);
     if (possible)
-        impl_->pin(layer, experts, drafted, *wave);
+        impl_->pin(layer, experts, drafted, prompt_only, *wave);
     held.unlock();
     if (!possible)
         return tl::unexpected(possible.error());

@@ -124,9 +124,11 @@ public:
     /// Never waits for I/O of its own; where the slots do not suffice beside other leases, waits until those end, first
     /// come first served, all slots or none. So whoever holds a lease and acquires another from the same thread must
     /// know that both fit together. Errors: invalid_argument (too many, twice the same, out of range).
-    /// `drafted` (ascending): experts that only drafted rows want, which are counted apart.
+    /// `drafted` (ascending): experts that only drafted rows want, which are counted apart. `prompt_only` (ascending):
+    /// those that nothing but rows of a prompt wants, which the policy does not take for use to come.
     result<expert_lease> acquire(std::int32_t layer, std::span<const std::int32_t> experts,
-                                 std::span<const std::int32_t> drafted = {});
+                                 std::span<const std::int32_t> drafted = {},
+                                 std::span<const std::int32_t> prompt_only = {});
 
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.

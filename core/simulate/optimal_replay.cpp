@@ -1,6 +1,7 @@
 #include "core/simulate/optimal_replay.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace moira {

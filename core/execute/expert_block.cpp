@@ -166,6 +166,18 @@ result<expert_assignment> route(const step_context& step, const model_layer& lay
     return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts);
 }
 
+result<void> show_gate_weights(const step_context& step, std::int32_t layer, std::size_t count,
+                               forward_observer& observer) {
+    std::vector<float> weights(count);
+    if (auto done = step.queue.download(weights.data(), step.arena.expert_weights.as<void>(), count * sizeof(float));
+        !done)
+        return done;
+    if (auto done = step.queue.synchronize(); !done)
+        return done;
+    observer.gate_weights(layer, weights);
+    return {};
+}
+
 /// Shared and routed experts of all rows, added to the residual stream.
 result<void> run_assigned(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
                           const expert_assignment& assignment, double& stall_s) {
@@ -243,6 +255,9 @@ result<void> run_experts(const step_context& step, const model_layer& layer, exp
     const std::span<const std::int32_t> ids(step.arena.host_expert_ids.data(), assignment->pairs.size());
     if (observer)
         observer->routing(layer.index, ids);
+    if (observer && observer->wants_gate_weights())
+        if (auto shown = show_gate_weights(step, layer.index, ids.size(), *observer); !shown)
+            return shown;
     if (observer && observer->wants_router_inputs())
         if (auto done = show_router_input(step, layer.index, *observer); !done)
             return done;

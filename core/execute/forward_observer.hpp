@@ -17,6 +17,12 @@ public:
     /// Chosen experts, [rows, top_k], in falling order of choice.
     virtual void routing(std::int32_t layer, std::span<const std::int32_t> ids) = 0;
 
+    /// Whether gate_weights() is wanted: they must be brought to the host first.
+    virtual bool wants_gate_weights() const { return false; }
+
+    /// Gate weights of the chosen experts, [rows, top_k]; after routing() of the same layer.
+    virtual void gate_weights(std::int32_t, std::span<const float>) {}
+
     /// Whether router_input() is wanted: it costs a copy per layer.
     virtual bool wants_router_inputs() const { return false; }
 

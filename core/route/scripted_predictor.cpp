@@ -1,5 +1,7 @@
 #include "core/route/scripted_predictor.hpp"
 
+#include "core/route/split_mix.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -8,30 +10,11 @@
 namespace moira {
 namespace {
 
-/// splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): a counter through
-/// a mixing function, so that every place has numbers of its own.
-class place_random {
-public:
-    place_random(std::uint64_t seed, route_position at, std::uint32_t layer)
-        : state_(mix(mix(mix(mix(seed) ^ at.sequence) ^ at.token) ^ layer)) {}
-
-    std::uint64_t next() noexcept { return mix(state_ += 0x9e3779b97f4a7c15ULL); }
-
-    /// 0 .. 1, 1 excluded.
-    double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
-
-    /// 0 .. count - 1; the bias of a modulus is below count / 2^64.
-    std::size_t below(std::size_t count) noexcept { return static_cast<std::size_t>(next() % count); }
-
-private:
-    static std::uint64_t mix(std::uint64_t value) noexcept {
-        value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
-        value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL;
-        return value ^ (value >> 31);
-    }
-
-    std::uint64_t state_;
-};
+/// Every place has numbers of its own.
+split_mix random_at(std::uint64_t seed, route_position at, std::uint32_t layer) noexcept {
+    using random = split_mix;
+    return split_mix(random::mix(random::mix(random::mix(random::mix(seed) ^ at.sequence) ^ at.token) ^ layer));
+}
 
 template <class T>
 bool parse_number(std::string_view text, T& value) {
@@ -80,7 +63,7 @@ std::string scripted_predictor::name() const {
 void scripted_predictor::predict(route_position at, std::uint32_t layer, std::vector<predicted_expert>& into) {
     const auto chosen = trace_->ids(trace_->sequences[at.sequence], at.token, layer);
     const auto probability = static_cast<float>(options_.precision);
-    place_random random(options_.seed, at, layer);
+    auto random = random_at(options_.seed, at, layer);
     const auto first = into.size();
     for (const auto expert : chosen)
         if (random.uniform() < options_.recall)

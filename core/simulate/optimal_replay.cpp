@@ -54,7 +54,8 @@ private:
 
 } // namespace
 
-optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bool bypass) {
+optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bool bypass,
+                                std::uint64_t warm_up_steps) {
     const auto next = next_visits(walk);
     const auto experts = walk.trace().experts, layers = walk.trace().layers;
     residents kept(std::size_t{layers} * experts);
@@ -66,8 +67,10 @@ optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bo
         std::uint64_t missing = 0;
         for (auto place = begin; place < end; ++place)
             missing += !kept.holds(base + wanted[place]);
-        counts.loads += missing;
-        counts.hits += end - begin - missing;
+        if (visit / layers >= warm_up_steps) {
+            counts.loads += missing;
+            counts.hits += end - begin - missing;
+        }
         // The experts of this visit have the nearest key of all, this visit: they leave last.
         while (!bypass && end - begin <= slots && kept.count() + missing > slots)
             kept.drop_farthest();

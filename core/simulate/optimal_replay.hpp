@@ -17,7 +17,9 @@ struct optimal_counts {
 /// Belady's optimum ("A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal 1966) on
 /// a walk: whoever is wanted again farthest from now leaves. A visit's experts are wanted together. `bypass`: an expert
 /// may be computed and not kept, when it is wanted again later than everything that stays; without it, what a visit
-/// wanted is resident afterwards (but for visits that want more than there are slots). O(loads x experts of the model).
-optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bool bypass);
+/// wanted is resident afterwards (but for visits that want more than there are slots). The first `warm_up_steps` are
+/// played and not counted. O(loads x experts of the model).
+optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bool bypass,
+                                std::uint64_t warm_up_steps = 0);
 
 } // namespace moira

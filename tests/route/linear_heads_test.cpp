@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::uint32_t layers = 3, experts = 8, top_k = 2, hidden = 16;
 
-std::uint16_t bf16(float value) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16); }
+std::uint16_t bf16(float value) {
+    return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+}
 
 /// Two layers ahead, experts are the largest of a linear map of this layer's state, whose rank is `rank`.
 route_trace linear_trace(std::uint32_t tokens, std::size_t rank) {
@@ -56,7 +58,7 @@ route_trace linear_trace(std::uint32_t tokens, std::size_t rank) {
 } // namespace
 
 TEST_CASE("heads learn a linear rule, at the rank that it has") {
-    const auto trace = linear_trace(4'000, 2);
+    const auto trace = linear_trace(4'000, 2); // chance: 0.25
     const auto heads = train_heads(trace);
     REQUIRE(heads);
     CHECK(heads->rank == 2);
@@ -66,7 +68,7 @@ TEST_CASE("heads learn a linear rule, at the rank that it has") {
         const auto predictor = make_heads_predictor(trace, std::make_shared<const linear_heads>(*heads), ahead);
         const auto judged = judge_predictor(*predictor, trace);
         // Two layers ahead nothing is said of layer 1, which is half of what is judged.
-        CHECK(judged.recall(0) > (ahead == 1 ? 0.93 : 0.46));
+        CHECK(judged.recall(0) > (ahead == 1 ? 0.9 : 0.45));
     }
     CHECK(heads->find(0, 1) != nullptr);
     CHECK(heads->find(1, 2) == nullptr);

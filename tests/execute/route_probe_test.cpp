@@ -2,8 +2,11 @@
 
 #include "tests/execute/test_engine.hpp"
 
+#include <algorithm>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <map>
+#include <unistd.h>
 
 using namespace moira;
 
@@ -218,4 +221,51 @@ TEST_CASE("a predictor that is not there is an error at start") {
     how.options.predict_routes = true;
     how.options.predictor = {route_source::heads, "/nonexistent/heads"};
     CHECK(test_engine::open(golden_folder("qwen3_moe"), how).error().code == errc::not_found);
+}
+
+TEST_CASE("heads predict one and two layers ahead, and those of another model's routers are refused") {
+    const auto opened = checkpoint::open(golden_folder("deepseek_v3"));
+    REQUIRE(opened);
+    const auto& shape = opened->shape();
+    const auto fingerprint = router_fingerprint(*opened);
+    REQUIRE(fingerprint);
+    CHECK(fingerprint->size() == 16);
+    trained_predictor trained;
+    trained.subject = subject_of(shape, "deepseek_v3", *fingerprint);
+    const auto layers = shape.moe_layers();
+    linear_heads all{layers, shape.moe.experts, shape.hidden, 1,
+                     std::vector<linear_head>(static_cast<std::size_t>(heads_ahead_max * layers))};
+    for (std::int32_t ahead = 1; ahead <= heads_ahead_max; ++ahead)
+        for (std::int32_t from = 0; from + ahead < layers; ++from) {
+            auto& head = all.heads[static_cast<std::size_t>((ahead - 1) * layers + from)];
+            head.up.assign(static_cast<std::size_t>(shape.moe.experts), 0.0F);
+            head.down.assign(static_cast<std::size_t>(shape.hidden), 1.0F);
+            head.bias.assign(static_cast<std::size_t>(shape.moe.experts), 0.0F);
+            head.bias.back() = 1.0F; // so that the last expert always comes first
+        }
+    trained.heads = all;
+    const auto file = std::filesystem::temp_directory_path() / ("moira_probe_heads_" + std::to_string(::getpid()));
+    REQUIRE(write_predictor(file, trained));
+    test_engine::wanted how;
+    how.options.measure_routes = true;
+    how.options.predictor = {route_source::heads, file.string()};
+    auto tested = test_engine::required(golden_folder("deepseek_v3"), how);
+    const auto ids = some_tokens(3);
+    REQUIRE_FALSE(tested.model->run_step(plan_prompt_rows(ids, 0, 3, tested.model->limits())).failure);
+    std::size_t near = 0, far = 0;
+    for (const auto& seen : drain(*tested.model->routes()))
+        for (const auto source : {route_source::heads, route_source::heads2})
+            if (seen.has(source)) {
+                ++(source == route_source::heads ? near : far);
+                CHECK(seen.predicted[static_cast<std::size_t>(source)][0] == shape.moe.experts - 1);
+            }
+    CHECK(near == 3 * static_cast<std::size_t>(layers - 1));
+    CHECK(far == 3 * static_cast<std::size_t>(std::max(layers - 2, 0)));
+
+    trained.subject.fingerprint = "0000000000000000";
+    REQUIRE(write_predictor(file, trained));
+    CHECK(test_engine::open(golden_folder("deepseek_v3"), how).error().code == errc::invalid_config);
+    how.options.predictor.source = route_source::history; // a file of heads in its place
+    CHECK(test_engine::open(golden_folder("deepseek_v3"), how).error().code == errc::invalid_config);
+    std::filesystem::remove(file);
 }

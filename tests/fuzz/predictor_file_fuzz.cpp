@@ -1,4 +1,5 @@
-// Trained predictors: what is accepted is consistent. The reader takes a path, so the bytes go through a file in memory.
+// Trained predictors: what is accepted is consistent. The reader takes a path, so the bytes go through a file in
+// memory.
 #include "core/route/predictor_file.hpp"
 
 #include <cmath>

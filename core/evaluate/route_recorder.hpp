@@ -16,11 +16,12 @@ namespace moira {
 /// not count. One thread.
 class route_recorder {
 public:
-    /// A recording in memory takes 6 bytes per choice; more than this is refused.
+    /// A recording in memory takes 6 bytes per choice, and 2 per dimension of a state; more than this is refused.
     static constexpr std::uint64_t kept_bytes_max = std::uint64_t{4} << 30;
 
-    /// `model` outlives this. Errors: unsupported (a model without experts, or beyond the limits of a recording).
-    static result<route_recorder> create(engine& model);
+    /// `model` outlives this. `with_states`: also what every router saw, which takes hidden x 2 bytes per layer and
+    /// token. Errors: unsupported (a model without experts, or beyond the limits of a recording).
+    static result<route_recorder> create(engine& model, bool with_states = false);
 
     /// Adds one sequence: `ids`, the first `prompt_tokens` of them as prompt, then up to `generate` more that the model
     /// chooses greedily, until its end of text or its context ends. `interrupted` is asked between steps (may be
@@ -34,6 +35,7 @@ public:
 
 private:
     explicit route_recorder(engine& model) : model_(&model) {}
+    std::uint64_t bytes_per_token() const noexcept;
     result<token_id> run_rows(std::span<const token_id> ids, std::int32_t first, std::int32_t count,
                               route_sequence& sequence);
 

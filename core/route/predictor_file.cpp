@@ -209,6 +209,15 @@ std::string described(const predictor_subject& subject) {
 
 } // namespace
 
+predictor_subject subject_of(const route_trace& trace) {
+    return {"a recording",
+            "",
+            static_cast<std::int32_t>(trace.layers),
+            static_cast<std::int32_t>(trace.experts),
+            static_cast<std::int32_t>(trace.top_k),
+            static_cast<std::int32_t>(trace.hidden)};
+}
+
 result<void> write_predictor(const std::filesystem::path& path, const trained_predictor& trained) {
     std::vector<tensor_to_write> tensors;
     metadata_map metadata{{"format", std::string(format_name)},

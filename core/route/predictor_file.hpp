@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/route/history_model.hpp"
 #include "core/route/linear_heads.hpp"
+#include "core/route/route_trace.hpp"
 
 #include <cstdint>
 #include <filesystem>
@@ -20,13 +21,16 @@ struct predictor_subject {
     std::int32_t hidden = 0;
 };
 
+/// What a recording tells of its model.
+predictor_subject subject_of(const route_trace& trace);
+
 /// A trained predictor: heads, or a model of history. A safetensors file: heads as `AHEAD.LAYER.up`, `.down`, `.bias`
 /// in F32, a history as `history.LAYER`; the rest is metadata.
 struct trained_predictor {
     predictor_subject subject;
     std::uint64_t trained_tokens = 0;
     std::optional<linear_heads> heads;
-    std::unique_ptr<history_model> history; ///< exactly one of both
+    std::shared_ptr<history_model> history; ///< exactly one of both
 
     const char* kind() const noexcept { return heads ? "heads" : "history"; }
 };

@@ -1,5 +1,7 @@
 #include "core/route/ranked_predictor.hpp"
 
+#include "core/route/predictor_file.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -99,15 +101,27 @@ result<std::unique_ptr<trace_predictor>> make_plain(const predictor_request& req
 
 } // namespace
 
+std::unique_ptr<trace_predictor> make_history_predictor(const route_trace& trace,
+                                                        std::shared_ptr<history_model> model) {
+    return std::make_unique<context_predictor>(trace, route_source::history, std::move(model));
+}
+
 result<std::unique_ptr<trace_predictor>> make_history_predictor(const predictor_request& request,
                                                                 const route_trace& trace) {
-    if (!request.options.empty())
-        return fail(errc::invalid_argument,
-                    "predictor '" + request.name + "' has no options, found '" + request.options + "'");
-    auto model = history_model::create(dimensions_of(trace));
-    if (!model)
-        return tl::unexpected(model.error());
-    return std::make_unique<context_predictor>(trace, route_source::history, std::move(*model));
+    if (request.options.empty()) {
+        auto model = history_model::create(dimensions_of(trace));
+        if (!model)
+            return tl::unexpected(model.error());
+        return make_history_predictor(trace, std::move(*model));
+    }
+    auto trained = read_predictor(request.options);
+    if (!trained)
+        return tl::unexpected(trained.error());
+    if (auto fits = check_subject(request.options, trained->subject, subject_of(trace)); !fits)
+        return tl::unexpected(fits.error());
+    if (!trained->history)
+        return fail(errc::invalid_argument, request.options + ": found " + trained->kind() + ", expected history");
+    return make_history_predictor(trace, std::move(trained->history));
 }
 
 result<std::unique_ptr<trace_predictor>> make_previous_predictor(const predictor_request& request,

@@ -47,6 +47,9 @@ private:
     std::vector<open_prediction> open_; ///< [sequences]
 };
 
+/// Goes on learning `model`. Precondition: it has the trace's dimensions.
+std::unique_ptr<trace_predictor> make_history_predictor(const route_trace& trace, std::shared_ptr<history_model> model);
+
 /// `history` (options: empty learns as it goes, or a file of `moira predictor train`), `previous`, `prompt`, for
 /// make_trace_predictor. Errors: invalid_argument (options they do not have), those of the file.
 result<std::unique_ptr<trace_predictor>> make_history_predictor(const predictor_request& request,

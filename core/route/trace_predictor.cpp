@@ -1,5 +1,6 @@
 #include "core/route/trace_predictor.hpp"
 
+#include "core/route/heads_predictor.hpp"
 #include "core/route/ranked_predictor.hpp"
 #include "core/route/scripted_predictor.hpp"
 
@@ -16,9 +17,9 @@ struct predictor_entry {
 
 /// A new predictor is a line here.
 constexpr std::array predictor_entries{
-    predictor_entry{"oracle", &make_scripted_predictor}, predictor_entry{"scripted", &make_scripted_predictor},
-    predictor_entry{"history", &make_history_predictor}, predictor_entry{"previous", &make_previous_predictor},
-    predictor_entry{"prompt", &make_prompt_predictor},
+    predictor_entry{"oracle", &make_scripted_predictor},   predictor_entry{"scripted", &make_scripted_predictor},
+    predictor_entry{"heads", &make_heads_predictor},       predictor_entry{"history", &make_history_predictor},
+    predictor_entry{"previous", &make_previous_predictor}, predictor_entry{"prompt", &make_prompt_predictor},
 };
 
 /// Probabilities below 1, so that an expert with probability 1 still counts as named.

@@ -1,13 +1,16 @@
 // Contract 1: placement decides speed, never the answer. The same prompt, seed and settings give one logits hash
 // however the runtime is built and disturbed. Every factor alone, then a seeded sample of combinations.
+#include "core/route/predictor_file.hpp"
 #include "tests/end_to_end/matrix_transport.hpp"
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <map>
 #include <random>
+#include <unistd.h>
 
 using namespace moira;
 
@@ -30,6 +33,7 @@ struct variation {
     bool tcp = false;
     std::string speculation = "off";
     std::string prefetch = "off";
+    std::string predictor = "gate"; // that prefetch goes by
     std::string kill; // a part that ends twice, as by a crash
 
     std::string name() const {
@@ -38,7 +42,7 @@ struct variation {
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
                (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (embedded ? ", embedded" : tcp ? ", tcp" : ", direct") +
-               ", speculation " + speculation + ", prefetch " + prefetch + (kill.empty() ? "" : ", kills " + kill);
+               ", speculation " + speculation + ", prefetch " + prefetch + " by " + predictor.substr(0, predictor.find(':')) + (kill.empty() ? "" : ", kills " + kill);
     }
 };
 
@@ -74,6 +78,30 @@ std::vector<generation_input> requests() {
     return all;
 }
 
+/// Heads for the bundled model that were never trained: they predict anything at all.
+std::string untrained_heads() {
+    static const std::string path = [] {
+        trained_predictor made;
+        made.subject = {"moira-demo", "", 7, 32, 4, 256};
+        linear_heads all{7, 32, 256, 3, std::vector<linear_head>(14)};
+        std::mt19937 random(3);
+        const auto noise = [&](std::size_t count) {
+            std::vector<float> values(count);
+            for (float& value : values)
+                value = static_cast<float>(random() % 2001) / 1000 - 1;
+            return values;
+        };
+        for (std::int32_t ahead = 1; ahead <= heads_ahead_max; ++ahead)
+            for (std::int32_t from = 0; from + ahead < 7; ++from)
+                all.heads[static_cast<std::size_t>((ahead - 1) * 7 + from)] = {noise(96), noise(768), noise(32)};
+        made.heads = std::move(all);
+        const auto file = std::filesystem::temp_directory_path() / ("moira_heads_" + std::to_string(::getpid()));
+        REQUIRE(write_predictor(file, made));
+        return file.string();
+    }();
+    return "heads:" + path;
+}
+
 /// What a hash can be compared within.
 struct numerics {
     std::string plugin;
@@ -94,6 +122,7 @@ std::unique_ptr<local_runtime> start(const variation& how, const numerics& group
     all.context.prefix_reuse = how.prefix_reuse;
     all.speculation.mode = how.speculation;
     all.experts.prefetch = how.prefetch;
+    all.experts.predictor = how.predictor;
     all.server.fault_injection = !how.kill.empty();
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
@@ -323,6 +352,12 @@ std::vector<variation> single_factors() {
                 how.prefetch = prefetch;
                 how.share = share;
             });
+    for (const auto& predictor : {std::string("history"), std::string("previous"), std::string("prompt"), untrained_heads()})
+        add([&](variation& how) {
+            how.prefetch = "always";
+            how.share = 0.5;
+            how.predictor = predictor;
+        });
     for (const auto slots : {slots_floor, slots_min})
         add([&](variation& how) {
             how.prefetch = "always";
@@ -356,6 +391,7 @@ variation combination(std::mt19937& random) {
     how.tcp = coin();
     how.speculation = one_of(std::vector<std::string>{"off", "ngram", "mtp", "auto"});
     how.prefetch = one_of(std::vector<const char*>{"off", "auto", "always"});
+    how.predictor = one_of(std::vector<std::string>{"gate", "history", "previous", "prompt", untrained_heads()});
     how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
     if (how.kill == "route_predictor" && how.prefetch == "off")
         how.kill.clear(); // nobody predicts

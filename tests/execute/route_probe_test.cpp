@@ -2,8 +2,11 @@
 
 #include "tests/execute/test_engine.hpp"
 
+#include <algorithm>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <map>
+#include <unistd.h>
 
 using namespace moira;
 
@@ -150,4 +153,119 @@ TEST_CASE("sources beside the one that hints are made of are measured in every s
     }
     CHECK(early == route_audit_steps * (layers - 1));
     CHECK(control == layers);
+}
+
+TEST_CASE("an engine learns the routing history, and predicts by it better than by the previous token") {
+    test_engine::wanted how;
+    how.options.measure_routes = true;
+    how.options.predictor.source = route_source::history;
+    auto tested = test_engine::required(golden_folder("deepseek_v3"), how);
+    auto& model = *tested.model;
+    auto& board = *model.routes();
+    CHECK(board.teaches());
+    CHECK(board.hints() == route_source::history);
+    route_calibration known(board.layers(), board.ranks());
+    // A text that repeats itself, so that there is something to learn; token by token, as decoding does.
+    const auto once = some_tokens(8);
+    std::uint64_t number = 0;
+    for (int round = 0; round < 12; ++round)
+        for (std::int32_t at = 0; at < 8; ++at) {
+            auto plan = plan_prompt_rows(once, at, 1, model.limits());
+            plan.number = ++number;
+            REQUIRE_FALSE(model.run_step(plan).failure);
+            board.learn(known);
+        }
+    const auto report = board.report();
+    CHECK(report.dropped == 0);
+    const auto k = static_cast<std::size_t>(report.top_k);
+    CHECK(report.of(route_source::control).recall_at(k) == 1.0);
+    CHECK(report.of(route_source::history).rows > 0);
+    CHECK(report.of(route_source::previous).rows > 0);
+    CHECK(report.of(route_source::prompt).rows > 0);
+    CHECK(report.of(route_source::history).recall_at(k) > report.of(route_source::previous).recall_at(k));
+    CHECK(report.of(route_source::history).recall_at(2 * k) >= report.of(route_source::history).recall_at(k));
+}
+
+TEST_CASE("whatever predicts, every bit of the logits stays as it is") {
+    const auto ids = some_tokens(24);
+    for (const std::string name : {"deepseek_v3", "qwen3_moe"}) {
+        auto reference = test_engine::required(golden_folder(name), {});
+        const auto expected = logits_of(*reference.model, ids, 24);
+        REQUIRE(expected);
+        const auto& shape = reference.model->shape();
+        const auto floor = static_cast<std::uint64_t>(shape.moe_layers() * shape.moe.top_k);
+        for (const auto source : {route_source::history, route_source::previous, route_source::prompt}) {
+            INFO(name, " by ", name_of(source));
+            test_engine::wanted how;
+            how.options = options_with_slots(floor, reference.model->slab_bytes());
+            how.options.predict_routes = true;
+            how.options.predictor.source = source;
+            auto tested = test_engine::required(golden_folder(name), how);
+            prefetch_policy policy;
+            policy.mode = prefetch_mode::always;
+            tested.model->experts().set_prefetch(policy);
+            route_calibration known(shape.layers, probe_ranks(shape));
+            for (const std::int32_t chunk : {1, 5, 24}) {
+                const auto logits = logits_of(*tested.model, ids, chunk);
+                REQUIRE(logits);
+                CHECK(same_bits(*logits, *expected));
+                tested.model->routes()->learn(known);
+            }
+            CHECK(tested.model->expert_statistics().hints.given > 0);
+        }
+    }
+}
+
+TEST_CASE("a predictor that is not there is an error at start") {
+    test_engine::wanted how;
+    how.options.predict_routes = true;
+    how.options.predictor = {route_source::heads, "/nonexistent/heads"};
+    CHECK(test_engine::open(golden_folder("qwen3_moe"), how).error().code == errc::not_found);
+}
+
+TEST_CASE("heads predict one and two layers ahead, and those of another model's routers are refused") {
+    const auto opened = checkpoint::open(golden_folder("deepseek_v3"));
+    REQUIRE(opened);
+    const auto& shape = opened->shape();
+    const auto fingerprint = router_fingerprint(*opened);
+    REQUIRE(fingerprint);
+    CHECK(fingerprint->size() == 16);
+    trained_predictor trained;
+    trained.subject = subject_of(shape, "deepseek_v3", *fingerprint);
+    const auto layers = shape.moe_layers();
+    linear_heads all{layers, shape.moe.experts, shape.hidden, 1,
+                     std::vector<linear_head>(static_cast<std::size_t>(heads_ahead_max * layers))};
+    for (std::int32_t ahead = 1; ahead <= heads_ahead_max; ++ahead)
+        for (std::int32_t from = 0; from + ahead < layers; ++from) {
+            auto& head = all.heads[static_cast<std::size_t>((ahead - 1) * layers + from)];
+            head.up.assign(static_cast<std::size_t>(shape.moe.experts), 0.0F);
+            head.down.assign(static_cast<std::size_t>(shape.hidden), 1.0F);
+            head.bias.assign(static_cast<std::size_t>(shape.moe.experts), 0.0F);
+            head.bias.back() = 1.0F; // so that the last expert always comes first
+        }
+    trained.heads = all;
+    const auto file = std::filesystem::temp_directory_path() / ("moira_probe_heads_" + std::to_string(::getpid()));
+    REQUIRE(write_predictor(file, trained));
+    test_engine::wanted how;
+    how.options.measure_routes = true;
+    how.options.predictor = {route_source::heads, file.string()};
+    auto tested = test_engine::required(golden_folder("deepseek_v3"), how);
+    const auto ids = some_tokens(3);
+    REQUIRE_FALSE(tested.model->run_step(plan_prompt_rows(ids, 0, 3, tested.model->limits())).failure);
+    std::size_t near = 0, far = 0;
+    for (const auto& seen : drain(*tested.model->routes()))
+        for (const auto source : {route_source::heads, route_source::heads2})
+            if (seen.has(source)) {
+                ++(source == route_source::heads ? near : far);
+                CHECK(seen.predicted[static_cast<std::size_t>(source)][0] == shape.moe.experts - 1);
+            }
+    CHECK(near == 3 * static_cast<std::size_t>(layers - 1));
+    CHECK(far == 3 * static_cast<std::size_t>(std::max(layers - 2, 0)));
+
+    trained.subject.fingerprint = "0000000000000000";
+    REQUIRE(write_predictor(file, trained));
+    CHECK(test_engine::open(golden_folder("deepseek_v3"), how).error().code == errc::invalid_config);
+    how.options.predictor.source = route_source::history; // a file of heads in its place
+    CHECK(test_engine::open(golden_folder("deepseek_v3"), how).error().code == errc::invalid_config);
+    std::filesystem::remove(file);
 }

@@ -20,6 +20,7 @@ void add_eval_command(command_line& line);
 void add_synth_command(command_line& line);
 void add_trace_command(command_line& line);
 void add_pack_command(command_line& line);
+void add_predictor_command(command_line& line);
 void add_config_command(command_line& line);
 void add_list_command(command_line& line);
 void add_inspect_command(command_line& line);
@@ -50,6 +51,7 @@ inline constexpr command_entry command_entries[] = {
     {"run", &add_run_command},           {"chat", &add_chat_command},             {"serve", &add_serve_command},
     {"bench", &add_bench_command},       {"synth", &add_synth_command},           {"pack", &add_pack_command},
     {"logits", &add_logits_command},     {"eval", &add_eval_command},             {"trace", &add_trace_command},
+    {"predictor", &add_predictor_command},
     {"plan", &add_plan_command},         {"list", &add_list_command},             {"inspect", &add_inspect_command},
     {"config", &add_config_command},
     {"tokenize", &add_tokenize_command}, {"detokenize", &add_detokenize_command}, {"plugins", &add_plugins_command},

@@ -16,6 +16,7 @@ namespace {
 struct trace_record_options {
     std::string model, prompt, prompt_file, text, file;
     std::int32_t generate = 128, window = 0;
+    bool hidden = false;
 };
 
 /// One text to run: prompts are continued, windows of a text are not.
@@ -115,7 +116,7 @@ result<exit_code> run_trace_record(const trace_record_options& options, command_
     const auto texts = read_texts(options, context, room->model->limits().context_max);
     if (!texts)
         return tl::unexpected(texts.error());
-    auto recorder = route_recorder::create(*room->model);
+    auto recorder = route_recorder::create(*room->model, options.hidden);
     if (!recorder)
         return tl::unexpected(recorder.error());
     const auto interrupted = record_all(*recorder, *texts, options.generate);
@@ -130,6 +131,7 @@ result<exit_code> run_trace_record(const trace_record_options& options, command_
                                            {"layers", trace.layers},
                                            {"experts", trace.experts},
                                            {"top_k", trace.top_k},
+                                           {"hidden", trace.hidden},
                                            {"sequences", trace.sequences.size()},
                                            {"tokens", trace.tokens()},
                                            {"interrupted", *interrupted},
@@ -169,6 +171,9 @@ void add_trace_record_command(command_line& line, CLI::App& trace) {
                     "context if that is less")
         ->check(CLI::Range(2, 1 << 20))
         ->type_name("TOKENS");
+    command.add_flag(
+        "--hidden", options->hidden,
+        "also what every router saw, for `moira predictor train`: hidden size x 2 bytes per layer and token");
     command.add_option("-o,--output", options->file, "the file to write")->required()->type_name("FILE");
     command.footer(footer_text);
 }

@@ -30,6 +30,7 @@ struct variation {
     bool tcp = false;
     std::string speculation = "off";
     std::string prefetch = "off";
+    std::string policy; // empty: the default
     std::string kill; // a part that ends twice, as by a crash
 
     std::string name() const {
@@ -38,7 +39,8 @@ struct variation {
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
                (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (embedded ? ", embedded" : tcp ? ", tcp" : ", direct") +
-               ", speculation " + speculation + ", prefetch " + prefetch + (kill.empty() ? "" : ", kills " + kill);
+               ", speculation " + speculation + ", prefetch " + prefetch +
+               (policy.empty() ? "" : ", policy " + policy) + (kill.empty() ? "" : ", kills " + kill);
     }
 };
 
@@ -89,6 +91,8 @@ std::unique_ptr<local_runtime> start(const variation& how, const numerics& group
     all.context.prefix_reuse = how.prefix_reuse;
     all.speculation.mode = how.speculation;
     all.experts.prefetch = how.prefetch;
+    if (!how.policy.empty())
+        all.experts.policy = how.policy;
     all.server.fault_injection = !how.kill.empty();
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
@@ -319,6 +323,11 @@ std::vector<variation> single_factors() {
             how.prefetch = "always";
             how.slots = slots;
         });
+    for (const std::string_view policy : eviction_policy_names())
+        add([&](variation& how) {
+            how.policy = policy;
+            how.share = 0.25;
+        });
     for (const char* const part : {"execution_stream", "expert_cache"})
         add([&](variation& how) { how.kill = part; });
     add([](variation& how) {
@@ -350,6 +359,8 @@ variation combination(std::mt19937& random) {
     how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
     if (how.kill == "route_predictor" && how.prefetch == "off")
         how.kill.clear(); // nobody predicts
+    const auto policies = eviction_policy_names();
+    how.policy = policies[random() % policies.size()];
     return how;
 }
 

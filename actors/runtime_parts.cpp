@@ -27,6 +27,7 @@ engine_options engine_options_of(const settings& all) {
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
     options.loader_threads = static_cast<std::uint32_t>(all.experts.loader_threads);
+    options.eviction_policy = all.experts.policy;
     options.precision = all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep;
     options.pruning = pruning_options_of(all.prune);
     options.mtp = all.speculation.mode == "mtp" && all.speculation.max_draft > 0;

@@ -26,7 +26,9 @@ struct expert_settings {
     /// where memory allows it.
     memory_budget ram_budget = memory_budget::of_share(1.0);
     memory_budget vram_budget = memory_budget::of_share(1.0);
-    std::string policy = "lru";
+    /// Best of all policies at every budget and up to a few sequences at a time, and within 0.3 points of hit rate of
+    /// the best (next_visit) at 16.
+    std::string policy = "foresight";
     /// The loader chooses page cache or direct I/O by working set against memory: both wrong choices cost 2-4x.
     std::string io = "auto";
     /// Prefetching on a busy disk loses 7-61 %, and without a processor to spare it takes time from the step: off until

@@ -15,8 +15,8 @@ using names = std::span<const std::string_view>;
 
 // Choices. Where a second list follows, this version serves only its values; lifting that is removing the list.
 constexpr std::string_view empty_only[] = {""};
-constexpr std::string_view policies[] = {"lru", "layer_lru", "lfu", "next_visit"};
-constexpr std::string_view policies_honoured[] = {"lru"};
+constexpr std::string_view policies[] = {"foresight", "next_visit",  "lru", "lru_layer",
+                                         "lfu_decay", "lfru", "least_stale"};
 constexpr std::string_view io_modes[] = {"auto", "direct", "buffered"};
 constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
@@ -69,8 +69,7 @@ constexpr std::array rows{
                                              "memory for resident experts"),
     plain<&s::experts, &experts::vram_budget>("experts.vram_budget", "bytes or share of all expert bytes",
                                               "the same on an accelerator; read only where one is used"),
-    text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies,
-                                        policies_honoured),
+    text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies),
     text<&s::experts, &experts::io>("experts.io", "how experts are read: past the page cache or through it", io_modes),
     text<&s::experts, &experts::prefetch>("experts.prefetch", "load predicted experts ahead of time", prefetch_modes),
     plain<&s::experts, &experts::measure_prediction>("experts.measure_prediction", "",

@@ -20,6 +20,7 @@ struct step_context {
     device_queue& queue;
     route_probe* probe = nullptr;
     std::span<const std::int32_t> drafted_rows = {};  ///< of the step, ascending: their experts are counted apart
+    std::span<const std::int32_t> prompt_rows = {};   ///< of the step, ascending: their experts may not be wanted again
     expert_pruning* pruning = nullptr;
 };
 

@@ -115,7 +115,12 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     wanted.budget_bytes = options.experts_budget_share > 0
                               ? static_cast<std::uint64_t>(std::llround(options.experts_budget_share * static_cast<double>(all_bytes)))
                               : options.experts_budget_bytes;
-    auto made_store = expert_store::create(wanted, *source, make_lru_policy(false));
+    auto policy = make_eviction_policy(options.eviction_policy, {.layers = wanted.layers,
+                                                                 .experts = wanted.experts,
+                                                                 .moe_layers = wanted.moe_layers});
+    if (!policy)
+        return tl::unexpected(policy.error());
+    auto made_store = expert_store::create(wanted, *source, std::move(*policy));
     if (!made_store)
         return tl::unexpected(made_store.error());
     store = std::move(*made_store);
@@ -247,7 +252,7 @@ result<std::unique_ptr<engine>> engine::load(checkpoint model, const op_selector
 /// Rows of the module whose hidden states arena.mtp_hidden holds, or the last step's rows `kept`, which the arena still
 /// holds then.
 result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s) {
-    const step_context step{model.shape(), weights, arena, *queue, nullptr, {}, pruning.get()};
+    const step_context step{model.shape(), weights, arena, *queue, nullptr, {}, {}, pruning.get()};
     const auto& module = *weights.mtp;
     auto* kv_pool = cache.layers[static_cast<std::size_t>(module.block.index)].as<void>();
     auto done = keep_final_hidden(step, pass.kept);
@@ -323,6 +328,19 @@ static std::vector<std::int32_t> drafted_rows(const step_plan& plan) {
     return rows;
 }
 
+/// Ascending: rows inside a prompt, whose logits nobody wants.
+static std::vector<std::int32_t> prompt_rows(const step_plan& plan) {
+    std::vector<std::int32_t> rows;
+    auto sample = plan.samples.begin();
+    for (std::int32_t row = 0; row < plan.rows(); ++row) {
+        while (sample != plan.samples.end() && sample->row < row)
+            ++sample;
+        if (sample == plan.samples.end() || sample->row != row)
+            rows.push_back(row);
+    }
+    return rows;
+}
+
 engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 engine::~engine() = default;
 
@@ -348,8 +366,9 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
         const auto drafted = drafted_rows(plan);
+        const auto prompts = prompt_rows(plan);
         const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
-                                drafted, impl_->pruning.get()};
+                                drafted, prompts, impl_->pruning.get()};
         if (impl_->probe)
             impl_->probe->begin_step(plan, impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <string>
 
 namespace moira {
@@ -69,51 +70,103 @@ result<void> run_leased(const step_context& step, const model_layer& layer, cons
     return launch_experts(step, layer, moe, store, assignment, lease, lease.missing());
 }
 
-/// Experts that nothing but drafted rows asks for, ascending.
-std::vector<std::int32_t> experts_of_drafts(const expert_assignment& assignment, std::span<const std::int32_t> rows) {
+/// Experts that nothing but these rows (ascending) asks for, ascending.
+std::vector<std::int32_t> experts_of_rows(const expert_assignment& assignment, std::span<const std::int32_t> rows) {
     std::vector<std::int32_t> experts;
     if (rows.empty())
         return experts;
-    const auto drafted = [rows](const moira_expert_pair& pair) {
+    const auto listed = [rows](const moira_expert_pair& pair) {
         return std::binary_search(rows.begin(), rows.end(), pair.row);
     };
     for (std::size_t i = 0; i < assignment.experts.size(); ++i)
         if (std::all_of(assignment.pairs.begin() + assignment.pair_begin[i],
-                        assignment.pairs.begin() + assignment.pair_begin[i + 1], drafted))
+                        assignment.pairs.begin() + assignment.pair_begin[i + 1], listed))
             experts.push_back(assignment.experts[i]);
     return experts;
 }
 
-/// Pins as many of `experts` as the store, and the device's own slots, can hold at once.
-result<expert_lease> acquire_wave(expert_store& store, const expert_staging& staging, std::int32_t layer,
-                                  std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
-                                  std::int32_t top_k) {
-    auto fitting = std::min(static_cast<std::size_t>(store.wave_experts_max()), experts.size());
-    if (staging.needed())
-        fitting = std::min(fitting, staging.slots());
-    auto lease = store.acquire(layer, experts.first(fitting), drafted);
-    // The budget may have shrunk since it was asked; every budget holds one token's experts.
-    const auto least = std::min(static_cast<std::size_t>(top_k), experts.size());
-    if (!lease && lease.error().code == errc::invalid_argument && fitting > least)
-        lease = store.acquire(layer, experts.first(least), drafted);
-    return lease;
-}
+/// One visit of a layer: asks for the step's experts in waves. Those that are here first, as many as fit: a wave that
+/// loads must not evict what the same visit would have found. Then the absent ones, each in a wave of its own and a few
+/// on their way at a time, so that those which the policy does not want to keep pass through a few slots.
+class expert_visit {
+public:
+    expert_visit(const step_context& step, const model_layer& layer, expert_store& store,
+                 const expert_assignment& assignment)
+        : store_(store), layer_(layer.index), order_(store.residents_first(layer.index, assignment.experts)),
+          drafted_(experts_of_rows(assignment, step.drafted_rows)),
+          prompt_only_(experts_of_rows(assignment, step.prompt_rows)),
+          least_(static_cast<std::size_t>(step.shape.moe.top_k)),
+          wave_max_(static_cast<std::size_t>(store.wave_experts_max())),
+          travelling_max_(static_cast<std::size_t>(store.travelling_max())) {
+        if (step.arena.staging.needed())
+            wave_max_ = std::min(wave_max_, step.arena.staging.slots());
+    }
+
+    bool over() const noexcept { return all_asked() && travelling_.empty(); }
+    bool all_asked() const noexcept { return next_ == order_.experts.size(); }
+
+    /// The next wave to compute; others have been sent for. Its predecessor's lease has ended.
+    result<expert_lease> next_wave() {
+        result<expert_lease> now = expert_lease();
+        std::size_t absent = 0;
+        if (next_ < order_.residents)
+            now = acquire(std::min(order_.residents - next_, wave_max_));
+        else if (absent = 1; travelling_.empty())
+            now = acquire(1);
+        else
+            now = std::move(travelling_.front()), travelling_.pop_front();
+        while (now && next_ >= order_.residents && !all_asked() && travelling_.size() + absent < travelling_max_) {
+            auto sent_for = store_.try_acquire(layer_, next_experts(1), drafted_, prompt_only_, next_ > 0);
+            if (!sent_for)
+                return tl::unexpected(sent_for.error());
+            if (!*sent_for)
+                break;
+            travelling_.push_back(std::move(**sent_for));
+            ++next_;
+        }
+        return now;
+    }
+
+private:
+    std::span<const std::int32_t> next_experts(std::size_t count) const {
+        return std::span(order_.experts).subspan(next_, count);
+    }
+
+    /// The caller holds no other lease.
+    result<expert_lease> acquire(std::size_t count) {
+        auto lease = store_.acquire(layer_, next_experts(count), drafted_, prompt_only_, next_ > 0);
+        // The budget may have shrunk since it was asked; every budget holds one token's experts.
+        if (!lease && lease.error().code == errc::invalid_argument && count > least_) {
+            count = least_;
+            lease = store_.acquire(layer_, next_experts(count), drafted_, prompt_only_, next_ > 0);
+        }
+        if (lease)
+            next_ += count;
+        return lease;
+    }
+
+    expert_store& store_;
+    std::int32_t layer_;
+    resident_order order_;
+    std::vector<std::int32_t> drafted_, prompt_only_;
+    std::size_t least_, wave_max_, travelling_max_;
+    std::size_t next_ = 0; // of the order: not asked for yet
+    std::deque<expert_lease> travelling_;
+};
 
 /// All experts of the step, in waves. Whatever happens, the device is idle before the pins of a wave end.
 result<void> run_waves(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
                        const expert_assignment& assignment, double& stall_s) {
-    // Residents first: a wave that loads must not evict what a later wave of the same step would have found.
-    const auto order = store.residents_first(layer.index, assignment.experts);
-    const auto drafted = experts_of_drafts(assignment, step.drafted_rows);
-    for (std::size_t begin = 0; begin < order.size();) {
-        auto lease = acquire_wave(store, step.arena.staging, layer.index, std::span(order).subspan(begin), drafted,
-                                  step.shape.moe.top_k);
+    expert_visit visit(step, layer, store, assignment);
+    bool hinted = false;
+    while (!visit.over()) {
+        auto lease = visit.next_wave();
         if (!lease)
             return tl::unexpected(lease.error());
-        begin += lease->experts().size();
         // Behind the last demand loads of this layer, so that no hint gets in front of them.
-        if (step.probe && begin == order.size())
+        if (step.probe && visit.all_asked() && !hinted)
             step.probe->give_hints(layer, store);
+        hinted = visit.all_asked();
         auto done = run_leased(step, layer, moe, store, assignment, *lease, stall_s);
         auto idle = step.queue.synchronize();
         if (!done || !idle)

@@ -25,7 +25,7 @@ struct eviction_dimensions {
 struct eviction_wave {
     std::int32_t layer = 0;
     std::span<const std::int32_t> experts;     ///< distinct
-    std::span<const std::int32_t> prompt_only; ///< of them, ascending: those that nothing but rows of a prompt wants
+    std::span<const std::int32_t> prompt_only; ///< ascending: what nothing but rows of a prompt wants of this visit
     bool continues = false;                    ///< the visit that the wave before belongs to
 };
 

@@ -103,7 +103,8 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
 
 void expert_store::impl::configure(slot_index slots) {
     counters.bypass = slots < sizes.slots_floor;
-    eviction_policy& policy = counters.bypass ? *bypass_policy : *normal_policy;
+    const bool replaced = counters.bypass && !normal_policy->works_below_floor();
+    eviction_policy& policy = replaced ? *bypass_policy : *normal_policy;
     counters.policy = policy.name();
     table.configure(slots, policy);
 }
@@ -378,14 +379,14 @@ result<std::unique_ptr<expert_store>> expert_store::create(const expert_store_op
     return std::unique_ptr<expert_store>(new expert_store(std::move(parts)));
 }
 
-std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
-                                                        std::span<const std::int32_t> experts) const {
-    std::vector<std::int32_t> ordered(experts.begin(), experts.end());
+resident_order expert_store::residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const {
+    resident_order ordered{{experts.begin(), experts.end()}, 0};
     const std::lock_guard held(impl_->lock);
     const moira_expert_entry* entries = table(layer);
-    std::stable_partition(ordered.begin(), ordered.end(), [&](std::int32_t expert) {
+    const auto absent = std::stable_partition(ordered.experts.begin(), ordered.experts.end(), [&](std::int32_t expert) {
         return entries && expert >= 0 && expert < impl_->options.experts && entries[expert].address != 0;
     });
+    ordered.residents = static_cast<std::size_t>(absent - ordered.experts.begin());
     return ordered;
 }
 
@@ -507,13 +508,17 @@ expert_store_statistics expert_store::statistics() const {
 std::vector<std::string> expert_store::notices() const {
     std::vector<std::string> sentences;
     const expert_store_statistics now = statistics();
-    if (now.bypass)
-        sentences.push_back("the budget holds " + std::to_string(now.slots) + " experts, fewer than the " +
-                            std::to_string(now.slots_floor) + " (" + std::to_string(impl_->options.moe_layers) +
-                            " layers x top " + std::to_string(impl_->options.top_k) +
-                            ") that one token visits: evicting the newest (bypass) instead of policy " +
-                            std::string(impl_->normal_policy->name()) + "; from " +
-                            std::to_string(now.slots_floor * impl_->sizes.slot_bytes) + " bytes on it works");
+    if (now.bypass) {
+        const bool replaced = now.policy != impl_->normal_policy->name();
+        sentences.push_back(
+            "the budget holds " + std::to_string(now.slots) + " experts, fewer than the " +
+            std::to_string(now.slots_floor) + " (" + std::to_string(impl_->options.moe_layers) + " layers x top " +
+            std::to_string(impl_->options.top_k) + ") that one token visits: " +
+            (replaced ? "evicting the newest (bypass) instead of policy " + std::string(impl_->normal_policy->name())
+                      : "nothing is loaded ahead of time") +
+            "; from " + std::to_string(now.slots_floor * impl_->sizes.slot_bytes) + " bytes on " +
+            (replaced ? "it works" : "that is done"));
+    }
     return sentences;
 }
 

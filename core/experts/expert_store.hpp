@@ -20,9 +20,9 @@ namespace moira {
 
 /// How many experts the model has and what fits. All numbers are known before anything is allocated.
 struct expert_store_options {
-    std::int32_t layers = 0;  ///< all layers of the model; dense ones simply never ask
+    std::int32_t layers = 0;                       ///< all layers of the model; dense ones simply never ask
     std::optional<std::int32_t> module_layer = {}; ///< the first layer of multi-token-prediction modules
-    std::int32_t experts = 0; ///< routed experts per layer
+    std::int32_t experts = 0;                      ///< routed experts per layer
     std::int32_t top_k = 0;
     std::int32_t moe_layers = 0;
     std::uint64_t slab_bytes = 0; ///< packed bytes of one expert
@@ -59,12 +59,18 @@ struct expert_store_statistics {
     std::optional<pruning_report> pruning;  ///< of the engine; none: every chosen expert runs
     std::uint64_t load_failures = 0, load_retries = 0;
     double stall_s = 0;  ///< time that acquirers waited for loads
-    bool bypass = false; ///< below the floor: most-recently-used eviction, see eviction_policy
+    bool bypass = false; ///< below the floor: hints evict nothing, and a policy that does not work there is replaced
     std::string policy;  ///< name of the policy in use: "lru"
     double hit_rate() const noexcept;
 };
 
 class expert_store;
+
+/// Experts of a layer, the resident ones first.
+struct resident_order {
+    std::vector<std::int32_t> experts;
+    std::size_t residents = 0; ///< the first so many
+};
 
 /// The experts of one wave: pinned from acquire to destruction, so that nothing evicts what a kernel reads. Move-only;
 /// may be destroyed on any thread. Borrows the store.
@@ -111,7 +117,7 @@ private:
 class expert_store {
 public:
     /// Allocates the arena (host memory). `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
-    /// store uses the bypass policy instead and says so. Loading needs source.scratch_bytes() per loader thread and per
+    /// store uses the bypass policy instead, if `policy` does not work there, and says so. Loading needs source.scratch_bytes() per loader thread and per
     /// waiter beside the budget. Errors: budget_too_small (with the arithmetic: slots needed, bytes needed),
     /// out_of_memory, invalid_argument (options that contradict each other or the source).
     static result<std::unique_ptr<expert_store>> create(const expert_store_options& options, slab_source& source,
@@ -145,7 +151,7 @@ public:
 
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.
-    std::vector<std::int32_t> residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
+    resident_order residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
 
     /// Sets present[e] to 1 where expert e of `layer` is in memory now, to 0 elsewhere. [experts] at most.
     void mark_residents(std::int32_t layer, std::span<std::uint8_t> present) const;

@@ -34,6 +34,7 @@ struct variation {
     std::string speculation = "off";
     std::string prefetch = "off";
     std::string predictor = "gate"; // that prefetch goes by
+    std::string policy; // empty: the default
     std::string kill; // a part that ends twice, as by a crash
 
     std::string name() const {
@@ -42,7 +43,9 @@ struct variation {
                ", chunk " + std::to_string(chunk_tokens) + ", threads " + std::to_string(threads) + ", " +
                orders[static_cast<int>(order)] + (prefix_reuse ? ", prefix reuse" : "") +
                (preempt ? ", preempted" : "") + (resize ? ", resized" : "") + (embedded ? ", embedded" : tcp ? ", tcp" : ", direct") +
-               ", speculation " + speculation + ", prefetch " + prefetch + " by " + predictor.substr(0, predictor.find(':')) + (kill.empty() ? "" : ", kills " + kill);
+               ", speculation " + speculation + ", prefetch " + prefetch + " by " +
+               predictor.substr(0, predictor.find(':')) + (policy.empty() ? "" : ", policy " + policy) +
+               (kill.empty() ? "" : ", kills " + kill);
     }
 };
 
@@ -123,6 +126,8 @@ std::unique_ptr<local_runtime> start(const variation& how, const numerics& group
     all.speculation.mode = how.speculation;
     all.experts.prefetch = how.prefetch;
     all.experts.predictor = how.predictor;
+    if (!how.policy.empty())
+        all.experts.policy = how.policy;
     all.server.fault_injection = !how.kill.empty();
     all.experts.ram_budget =
         how.slots > 0 ? memory_budget::of_bytes(how.slots * slot_bytes) : memory_budget::of_share(how.share);
@@ -363,6 +368,11 @@ std::vector<variation> single_factors() {
             how.prefetch = "always";
             how.slots = slots;
         });
+    for (const std::string_view policy : eviction_policy_names())
+        add([&](variation& how) {
+            how.policy = policy;
+            how.share = 0.25;
+        });
     for (const char* const part : {"execution_stream", "expert_cache"})
         add([&](variation& how) { how.kill = part; });
     add([](variation& how) {
@@ -395,6 +405,8 @@ variation combination(std::mt19937& random) {
     how.kill = one_of(std::vector<const char*>{"", "", "execution_stream", "expert_cache", "route_predictor"});
     if (how.kill == "route_predictor" && how.prefetch == "off")
         how.kill.clear(); // nobody predicts
+    const auto policies = eviction_policy_names();
+    how.policy = policies[random() % policies.size()];
     return how;
 }
 

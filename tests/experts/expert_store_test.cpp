@@ -81,9 +81,9 @@ TEST_CASE("residents come first and each part keeps its order; what does not exi
     fake_slab_source source;
     const auto store = make_store(small_store(source, 8), source);
     visit(*store, 1, {2, 7});
-    CHECK(store->residents_first(1, std::array{5, 7, 1, 2, 99, -1}) == std::vector{7, 2, 5, 1, 99, -1});
-    CHECK(store->residents_first(2, std::array{5, 7}) == std::vector{5, 7});
-    CHECK(store->residents_first(9, std::array{5, 7}) == std::vector{5, 7});
+    CHECK(store->residents_first(1, std::array{5, 7, 1, 2, 99, -1}).experts == std::vector{7, 2, 5, 1, 99, -1});
+    CHECK(store->residents_first(2, std::array{5, 7}).experts == std::vector{5, 7});
+    CHECK(store->residents_first(9, std::array{5, 7}).experts == std::vector{5, 7});
 }
 
 TEST_CASE("the experts in memory are marked, and no layer that does not exist has any") {

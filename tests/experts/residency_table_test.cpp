@@ -1,6 +1,7 @@
 #include "core/experts/residency_table.hpp"
 
 #include <algorithm>
+#include <array>
 #include <doctest/doctest.h>
 #include <map>
 #include <numeric>
@@ -88,10 +89,14 @@ private:
 
     void configure(slot_index slots) {
         policies_.push_back(make_lru_policy(false));
-        if (const int kind = pick(3); kind == 1)
+        const auto names = eviction_policy_names();
+        if (const int kind = pick(static_cast<int>(names.size()) + 3); kind == 1)
             policies_.back() = make_lru_policy(true);
         else if (kind == 2)
             policies_.back() = std::make_unique<lying_policy>();
+        else if (kind > 2)
+            policies_.back() =
+                std::move(*make_eviction_policy(names[static_cast<std::size_t>(kind - 3)], {layers, experts, layers}));
         bound_ = slots;
         table_.configure(slots, *policies_.back());
         drop_above_bound();
@@ -130,7 +135,16 @@ private:
             return;
         ++waves_;
         lease taken{layer, {}};
-        table_.pin_wave(layer, wave, taken.pins);
+        std::vector<std::int32_t> prompt_only;
+        for (std::int32_t expert = 0; expert < experts; ++expert)
+            if (pick(4) == 0)
+                prompt_only.push_back(expert);
+        if (pick(3) == 0) {
+            const std::array hints{expert_hint{pick(experts), 0.7F}, expert_hint{pick(experts), 2.0F}};
+            table_.hinted(pick(layers), hints);
+        }
+        table_.pin_wave(layer, wave, taken.pins, prompt_only, layer == layer_ && pick(2) == 0);
+        layer_ = layer;
         REQUIRE(taken.pins.size() == wave.size());
         for (std::size_t index = 0; index < wave.size(); ++index)
             note_pin(layer, wave[index], taken.pins[index]);
@@ -230,6 +244,7 @@ private:
     std::map<slot_index, held_slot> model_;
     std::set<std::uint32_t> generations_;
     std::vector<lease> leases_;
+    std::int32_t layer_ = -1; // of the wave before
     int waves_ = 0;
 };
 

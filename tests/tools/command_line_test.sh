@@ -43,6 +43,8 @@ expect 2 config --config "$work/wrong.toml" --json
 holds out '"code":"invalid_config"'
 expect 2 config --config "$work/absent.toml"
 expect 2 config --set experts.policy=lfu
+holds err 'foresight'
+expect 2 config --set experts.predictor=p
 holds err 'not in this version'
 expect 2 config --set experts.ram_budget
 expect 2 config --set no.such_key=1

@@ -102,7 +102,7 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
 }
 
 void expert_store::impl::configure(slot_index slots) {
-    counters.bypass = slots < sizes.slots_floor;
+    counters.bypass = slots < sizes.slots_floor && !normal_policy->works_below_floor();
     eviction_policy& policy = counters.bypass ? *bypass_policy : *normal_policy;
     counters.policy = policy.name();
     table.configure(slots, policy);

@@ -12,13 +12,13 @@ namespace moira {
 
 /// What a model weighs and how fast a machine moves it. Bytes per layer of a recording.
 struct replay_geometry {
-    std::vector<std::uint64_t> expert_bytes; ///< [layers]: one expert
-    std::vector<std::uint64_t> dense_bytes;  ///< [layers]: all else that every token reads of the layer
-    std::uint64_t head_bytes = 0;            ///< read once a step, after the last layer
-    double memory_gb_s = 30;                 ///< 10^9 bytes a second, computing from fast memory
-    double disk_gb_s = 1;                    ///< the same, loading experts
-    double layer_s = 0;                      ///< of a layer, beside what its bytes take
-    double pack_s = 0;                       ///< processor time of one expert's load
+    std::vector<std::uint64_t> expert_bytes = {}; ///< [layers]: one expert
+    std::vector<std::uint64_t> dense_bytes = {};  ///< [layers]: all else that every token reads of the layer
+    std::uint64_t head_bytes = 0;                 ///< read once a step, after the last layer
+    double memory_gb_s = 30;                      ///< 10^9 bytes a second, computing from fast memory
+    double disk_gb_s = 1;                         ///< the same, loading experts
+    double layer_s = 0;                           ///< of a layer, beside what its bytes take
+    double pack_s = 0;                            ///< processor time of one expert's load
 
     double read_s(std::uint32_t layer) const noexcept {
         return static_cast<double>(expert_bytes[layer]) / (disk_gb_s * 1e9);

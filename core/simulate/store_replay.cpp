@@ -4,6 +4,8 @@
 #include "core/simulate/simulated_link.hpp"
 
 #include <algorithm>
+#include <deque>
+#include <utility>
 
 namespace moira {
 namespace {
@@ -55,6 +57,13 @@ public:
     replay_counts totals() const;
 
 private:
+    /// A lease: experts that stay until it is over.
+    struct wave {
+        std::vector<residency_table::pin> pins;
+        std::size_t residents = 0;
+        double arrival_s = 0; ///< of the last one that was not resident
+    };
+
     static replay_geometry geometry_of(const replay_options& options, const route_trace& trace) {
         if (options.geometry)
             return *options.geometry;
@@ -65,7 +74,9 @@ private:
     }
 
     void visit(std::size_t step, std::uint32_t layer);
-    void play_wave(std::uint32_t layer, std::span<const std::int32_t> experts, bool last, std::size_t step);
+    wave next_wave(std::uint32_t layer);
+    wave acquire(std::uint32_t layer, std::size_t count);
+    void play_wave(std::uint32_t layer, const wave& now);
     void collect_prompt_only(std::size_t step, std::uint32_t layer);
     void give_hints(std::size_t step, std::uint32_t layer);
     void hint(std::size_t step, std::uint32_t layer);
@@ -105,9 +116,13 @@ private:
     std::uint64_t met_by_demand_ = 0; // waves with demand loads that found a speculative one running
     replay_counts counts_;
 
+    // of the visit at hand
+    std::vector<std::int32_t> order_, prompt_only_; // its experts, the resident ones first
+    std::size_t residents_ = 0, next_ = 0;          // of the order: resident when the visit began; not asked for yet
+    std::deque<wave> travelling_;
+    bool hinted_now_ = false;
+
     // between calls empty
-    std::vector<std::int32_t> order_, prompt_only_;
-    std::vector<residency_table::pin> pins_;
     std::vector<predicted_expert> predicted_;
     std::vector<expert_hint> hinted_, absent_;
 };
@@ -118,14 +133,18 @@ void replayed_store::visit(std::size_t step, std::uint32_t layer) {
     order_.assign(wanted.begin(), wanted.end());
     const auto* entries = table_.entries(trace_.layer_numbers[layer]);
     // As the layer loop does: a wave that loads must not evict what a later wave of the same step would have found.
-    std::stable_partition(order_.begin(), order_.end(), [entries](std::int32_t expert) {
+    const auto absent = std::stable_partition(order_.begin(), order_.end(), [entries](std::int32_t expert) {
         return entries[static_cast<std::size_t>(expert)].address != 0;
     });
+    residents_ = static_cast<std::size_t>(absent - order_.begin());
     collect_prompt_only(step, layer);
-    const auto wave_max = static_cast<std::size_t>(options_.slots);
-    for (std::size_t begin = 0; begin < order_.size(); begin += wave_max) {
-        const auto experts = std::span(order_).subspan(begin, std::min(wave_max, order_.size() - begin));
-        play_wave(layer, experts, begin + experts.size() == order_.size(), step);
+    next_ = 0;
+    hinted_now_ = false;
+    while (next_ < order_.size() || !travelling_.empty()) {
+        wave now = next_wave(layer);
+        if (next_ == order_.size() && !std::exchange(hinted_now_, true))
+            give_hints(step, layer);
+        play_wave(layer, now);
     }
     if (predictor_)
         for (const auto at : walk_.rows(step))
@@ -147,44 +166,66 @@ void replayed_store::collect_prompt_only(std::size_t step, std::uint32_t layer) 
                 std::erase(prompt_only_, id);
 }
 
-void replayed_store::play_wave(std::uint32_t layer, std::span<const std::int32_t> experts, bool last,
-                               std::size_t step) {
+/// The next wave to compute, as the layer loop takes them: residents together, then each absent expert in a wave of its
+/// own, a few of them sent for ahead of their turn.
+replayed_store::wave replayed_store::next_wave(std::uint32_t layer) {
+    wave now;
+    std::size_t absent = 0;
+    if (next_ < residents_) {
+        now = acquire(layer, std::min(residents_ - next_, static_cast<std::size_t>(options_.slots)));
+    } else if (absent = 1; travelling_.empty()) {
+        now = acquire(layer, 1);
+    } else {
+        now = std::move(travelling_.front());
+        travelling_.pop_front();
+    }
+    while (next_ >= residents_ && next_ < order_.size() && travelling_.size() + absent < options_.travelling_max &&
+           table_.fits(trace_.layer_numbers[layer], std::span(order_).subspan(next_, 1)))
+        travelling_.push_back(acquire(layer, 1));
+    return now;
+}
+
+/// Pins the next experts of the order and begins the loads of those that are absent.
+replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t count) {
     const std::int32_t number = trace_.layer_numbers[layer];
+    const auto experts = std::span(order_).subspan(next_, count);
     while (link_.running() && !table_.fits(number, experts))
         stall_until(link_.running()->end_s);
     hints_.wave_begins(number, simulated_time(now_s_));
-    table_.pin_wave(number, experts, pins_, prompt_only_);
+    wave taken;
+    table_.pin_wave(number, experts, taken.pins, prompt_only_, next_ > 0);
+    next_ += count;
     ++counts_.waves;
-    std::size_t residents = 0;
-    double arrival_s = now_s_;
     bool met = false;
-    for (const auto& pin : pins_) {
+    for (const auto& pin : taken.pins) {
+        const bool resident = pin.state == slot_state::resident;
         if (pin.speculative || pin.state == slot_state::empty)
             hints_.missed(number, pin.expert);
         if (pin.state == slot_state::loading)
-            arrival_s = std::max(arrival_s, link_.running()->end_s); // only one read can be on its way unasked
+            taken.arrival_s =
+                std::max(taken.arrival_s, link_.running()->end_s); // one read at most is on its way unasked
         if (pin.state == slot_state::empty) {
             met = link_.running().has_value();
-            arrival_s = std::max(arrival_s, link_.load(now_s_, geometry_.read_s(layer)));
+            taken.arrival_s = std::max(taken.arrival_s, link_.load(now_s_, geometry_.read_s(layer)));
             counts_.bytes += geometry_.expert_bytes[layer];
         }
-        residents += pin.state == slot_state::resident;
-        auto& of_layer = counts_.layers[layer];
-        ++(pin.state == slot_state::resident ? counts_.hits : counts_.demand_loads);
-        ++(pin.state == slot_state::resident ? of_layer.hits : of_layer.demand_loads);
+        taken.residents += resident;
+        ++(resident ? counts_.hits : counts_.demand_loads);
+        ++(resident ? counts_.layers[layer].hits : counts_.layers[layer].demand_loads);
     }
     met_by_demand_ += met;
-    if (last)
-        give_hints(step, layer);
-    compute(static_cast<double>(residents) * geometry_.expert_s(layer));
-    stall_until(arrival_s);
-    for (const auto& pin : pins_)
+    return taken;
+}
+
+void replayed_store::play_wave(std::uint32_t layer, const wave& now) {
+    compute(static_cast<double>(now.residents) * geometry_.expert_s(layer));
+    stall_until(now.arrival_s);
+    for (const auto& pin : now.pins)
         if (pin.state == slot_state::empty)
             table_.complete(pin.slot);
-    compute(static_cast<double>(pins_.size() - residents) * geometry_.expert_s(layer));
-    for (const auto& pin : pins_)
+    compute(static_cast<double>(now.pins.size() - now.residents) * geometry_.expert_s(layer));
+    for (const auto& pin : now.pins)
         table_.unpin(pin.slot);
-    pins_.clear();
 }
 
 void replayed_store::give_hints(std::size_t step, std::uint32_t layer) {
@@ -210,7 +251,7 @@ void replayed_store::hint(std::size_t step, std::uint32_t layer) {
         if (!table_.holds({number, predicted.expert}))
             absent_.push_back(hinted_.back());
     }
-    policy_->hinted(number, hinted_);
+    table_.hinted(number, hinted_);
     hints_.give(number, absent_, hinted_.size(), simulated_time(now_s_));
     hinted_.clear();
     absent_.clear();
@@ -310,6 +351,8 @@ result<std::int32_t> check(const route_trace& trace, const replay_options& optio
     if (options.geometry &&
         (options.geometry->expert_bytes.size() != trace.layers || options.geometry->dense_bytes.size() != trace.layers))
         return fail(errc::invalid_argument, "the geometry is that of another number of layers");
+    if (options.travelling_max < 1)
+        return fail(errc::invalid_argument, "at least one absent expert must be sent for at a time");
     if (options.layers_ahead > trace.layers)
         return fail(errc::invalid_argument, "hints reach at most one step ahead");
     return model_layers;

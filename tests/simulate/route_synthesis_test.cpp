@@ -51,7 +51,8 @@ TEST_CASE("uniform routing uses every expert equally often, and the seed decides
             ++counts[id];
     for (const int count : counts) // 3,000 each, standard deviation 47
         CHECK(count == doctest::Approx(3000).epsilon(0.1));
-    CHECK(lru_hit_rate(*made) == doctest::Approx(0.5).epsilon(0.03));
+    // Below the half that fits: what a layer used last is the oldest when its turn comes.
+    CHECK(lru_hit_rate(*made) == doctest::Approx(0.45).epsilon(0.03));
 }
 
 TEST_CASE("routing like a real one keeps its skew and its habits at other dimensions") {

@@ -4,6 +4,7 @@
 #include "tests/experts/fake_slab_source.hpp"
 #include "tests/simulate/small_traces.hpp"
 
+#include <deque>
 #include <doctest/doctest.h>
 #include <thread>
 
@@ -60,23 +61,52 @@ void give_hints(expert_store& store, const expert_walk& walk, std::size_t step, 
     }
 }
 
-/// Plays the walk through the store as the layer loop does.
+/// Plays the walk through the store as the layer loop does: residents in one wave, then each absent expert in a wave of
+/// its own, a few of them sent for ahead.
 void play(expert_store& store, const expert_walk& walk, trace_predictor* predictor = nullptr) {
     for (std::size_t step = 0; step < walk.steps(); ++step)
         for (std::uint32_t layer = 0; layer < walk.trace().layers; ++layer) {
             const auto wanted = walk.experts(step, layer);
-            const auto number = walk.trace().layer_numbers[layer];
-            const auto order = store.residents_first(number, std::vector<std::int32_t>(wanted.begin(), wanted.end()));
-            const auto most = static_cast<std::size_t>(store.wave_experts_max());
-            for (std::size_t begin = 0; begin < order.size(); begin += most) {
-                const auto count = std::min(most, order.size() - begin);
-                auto lease = store.acquire(number, std::span(order).subspan(begin, count));
+            const std::int32_t number = walk.trace().layer_numbers[layer];
+            std::vector<std::int32_t> order(wanted.begin(), wanted.end());
+            const auto absent = std::stable_partition(order.begin(), order.end(), [&](std::int32_t expert) {
+                return store.table(number)[expert].address != 0;
+            });
+            std::deque<expert_lease> leases;
+            std::size_t next = 0;
+            const auto acquire = [&](std::size_t count) {
+                auto lease = store.acquire(number, std::span(order).subspan(next, count), {}, {}, next > 0);
                 REQUIRE(lease);
-                if (predictor && begin + count == order.size()) {
-                    REQUIRE(lease->wait());
+                next += count;
+                leases.push_back(std::move(*lease));
+            };
+            if (const auto residents = static_cast<std::size_t>(absent - order.begin()); residents > 0) {
+                acquire(residents);
+                REQUIRE(leases.front().wait());
+            }
+            bool hinted = false;
+            while (next < order.size() || !leases.empty()) {
+                // The resident wave does not count as one that travels.
+                const bool first = !leases.empty() && leases.front().missing().empty();
+                if (leases.empty())
+                    acquire(1);
+                const auto travelling_max = static_cast<std::size_t>(store.travelling_max()) + (first ? 1 : 0);
+                while (next < order.size() && leases.size() < travelling_max) {
+                    auto lease = store.try_acquire(number, std::span(order).subspan(next, 1), {}, {}, next > 0);
+                    REQUIRE(lease);
+                    if (!*lease)
+                        break;
+                    leases.push_back(std::move(**lease));
+                    ++next;
+                }
+                if (predictor && next == order.size() && !hinted) {
+                    hinted = true;
+                    for (auto& lease : leases)
+                        REQUIRE(lease.wait());
                     give_hints(store, walk, step, layer, *predictor);
                 }
-                REQUIRE(lease->wait());
+                REQUIRE(leases.front().wait());
+                leases.pop_front();
             }
         }
 }

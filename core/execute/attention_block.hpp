@@ -10,9 +10,10 @@ namespace moira {
 
 class expert_pruning;
 class route_probe;
+class route_override;
 
 /// What every block of a step borrows. `probe` may be null: nobody predicts. `pruning` may be null: all chosen experts
-/// run.
+/// run. So may `routes`: routers choose.
 struct step_context {
     const model_shape& shape;
     const model_weights& weights;
@@ -22,6 +23,7 @@ struct step_context {
     std::span<const std::int32_t> drafted_rows = {};  ///< of the step, ascending: their experts are counted apart
     std::span<const std::int32_t> prompt_rows = {};   ///< of the step, ascending: their experts may not be wanted again
     expert_pruning* pruning = nullptr;
+    route_override* routes = nullptr;
 };
 
 /// x += attention(norm(x)) for all rows of the step; `kv_pool` is the layer's part of the KV cache,

@@ -89,6 +89,7 @@ struct engine::impl {
     std::shared_ptr<route_board> routes;
     std::unique_ptr<expert_pruning> pruning;
     std::unique_ptr<route_probe> probe;
+    route_override* route_choice = nullptr;
     double load_s = 0;
 };
 
@@ -363,12 +364,13 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         if (observer)
             observer->logits(wanted.row, logits);
     };
+    impl_->store->begin_step();
     auto done = impl_->arena.upload(plan, *impl_->queue);
     if (done) {
         const auto drafted = drafted_rows(plan);
         const auto prompts = prompt_rows(plan);
         const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
-                                drafted, prompts, impl_->pruning.get()};
+                                drafted, prompts, impl_->pruning.get(), impl_->route_choice};
         if (impl_->probe)
             impl_->probe->begin_step(plan, impl_->store->wants_hints());
         done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
@@ -385,6 +387,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
         outcome.drafting_failed = true;
     }
     outcome.compute_s = seconds_since(begin);
+    impl_->store->end_step(outcome.stall_s);
     return outcome;
 }
 
@@ -440,6 +443,7 @@ result<void> engine::fill_cache() {
     return {};
 }
 
+void engine::override_routes(route_override* routes) noexcept { impl_->route_choice = routes; }
 void engine::watch_launches(launch_watch* watch) noexcept { impl_->queue->watch(watch); }
 std::uint64_t engine::slab_bytes() const noexcept { return impl_->source->slab_bytes(); }
 std::uint64_t engine::expert_source_bytes() const noexcept { return impl_->packing.source_bytes; }

@@ -20,6 +20,8 @@
 
 namespace moira {
 
+class route_override;
+
 /// What the engine may use. Sizes are resolved when the model's shape is known.
 struct engine_options {
     std::int32_t rows_max = 512;       ///< of one step
@@ -67,6 +69,10 @@ public:
 
     /// Every op of the next steps is watched, one by one; null: none. Not while a step runs.
     void watch_launches(launch_watch* watch) noexcept;
+
+    /// Experts of the next steps, but for those of multi-token-prediction modules, are chosen by `routes`; null: by the
+    /// routers. Not while a step runs.
+    void override_routes(route_override* routes) noexcept;
 
     bool has_mtp() const noexcept;  ///< the multi-token-prediction module is loaded
     const model_shape& shape() const noexcept;

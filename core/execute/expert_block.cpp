@@ -1,6 +1,7 @@
 #include "core/execute/expert_block.hpp"
 
 #include "core/execute/expert_pruning.hpp"
+#include "core/execute/route_override.hpp"
 #include "core/execute/route_probe.hpp"
 
 #include <algorithm>
@@ -52,22 +53,26 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
     return step.queue.launch({{moe.experts, &args}});
 }
 
-/// The experts of a lease: resident ones first, then, when they have arrived, the others.
+/// The experts of a lease: resident ones first, then the others as they arrive. In which order does not matter: outputs
+/// lie apart by (row, rank) and are added up in rank order later.
 result<void> run_leased(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
                         const expert_assignment& assignment, expert_lease& lease, double& stall_s) {
     if (auto done = launch_experts(step, layer, moe, store, assignment, lease, lease.resident()); !done)
         return done;
-    if (lease.missing().empty())
-        return {};
-    const auto begin = std::chrono::steady_clock::now();
-    auto arrived = lease.wait();
-    stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    if (!arrived)
-        return arrived;
-    // The group table is one buffer: the first launch must have read it.
-    if (auto done = step.queue.synchronize(); !done)
-        return done;
-    return launch_experts(step, layer, moe, store, assignment, lease, lease.missing());
+    for (std::size_t left = lease.missing().size(); left > 0;) {
+        const auto begin = std::chrono::steady_clock::now();
+        const auto arrived = lease.wait_some();
+        stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        if (!arrived)
+            return tl::unexpected(arrived.error());
+        // The group table is one buffer: the launch before must have read it.
+        if (auto done = step.queue.synchronize(); !done)
+            return done;
+        if (auto done = launch_experts(step, layer, moe, store, assignment, lease, *arrived); !done)
+            return done;
+        left -= arrived->size();
+    }
+    return {};
 }
 
 /// Experts that nothing but these rows (ascending) asks for, ascending.
@@ -166,6 +171,8 @@ result<void> run_waves(const step_context& step, const model_layer& layer, const
         // Behind the last demand loads of this layer, so that no hint gets in front of them.
         if (step.probe && visit.all_asked() && !hinted)
             step.probe->give_hints(layer, store);
+        if (step.routes && visit.all_asked() && !hinted)
+            step.routes->give_hints(layer.index, store);
         hinted = visit.all_asked();
         auto done = run_leased(step, layer, moe, store, assignment, *lease, stall_s);
         auto idle = step.queue.synchronize();
@@ -191,14 +198,31 @@ moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& 
     return args;
 }
 
-/// The router's choice as it is, on the host.
-result<void> take_choice(const step_context& step, std::size_t count) {
+/// Lets the override see and change what the router chose; the ids are on the host already.
+result<void> override_choice(const step_context& step, std::int32_t layer, std::span<std::int32_t> ids) {
     auto& arena = step.arena;
-    if (auto done = step.queue.download(arena.host_expert_ids.data(), arena.expert_ids.as<void>(),
-                                        count * sizeof(std::int32_t));
+    std::vector<float> weights(ids.size());
+    if (auto done = step.queue.download(weights.data(), arena.expert_weights.as<void>(), weights.size() * sizeof(float));
         !done)
         return done;
-    return step.queue.synchronize();
+    if (auto done = step.queue.synchronize(); !done)
+        return done;
+    step.routes->choose(layer, ids, weights);
+    if (auto done = step.queue.upload(arena.expert_weights.as<void>(), weights.data(), weights.size() * sizeof(float));
+        !done)
+        return done;
+    return step.queue.synchronize(); // the queued copy reads `weights`
+}
+
+/// The router's choice on the host, as it is or as the override wants it.
+result<void> take_choice(const step_context& step, std::int32_t layer, std::size_t count) {
+    auto& arena = step.arena;
+    const std::span<std::int32_t> ids(arena.host_expert_ids.data(), count);
+    if (auto done = step.queue.download(ids.data(), arena.expert_ids.as<void>(), ids.size_bytes()); !done)
+        return done;
+    if (auto done = step.queue.synchronize(); !done)
+        return done;
+    return step.routes ? override_choice(step, layer, ids) : result<void>();
 }
 
 /// Routes the rows and brings the ids of the experts that will run to the host.
@@ -223,7 +247,7 @@ result<expert_assignment> route(const step_context& step, const model_layer& lay
         return tl::unexpected(done.error());
     const auto count = static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(shape.top_k);
     const auto chosen =
-        step.pruning ? step.pruning->choose(step, layer.index, moe, store) : take_choice(step, count);
+        step.pruning ? step.pruning->choose(step, layer.index, moe, store) : take_choice(step, layer.index, count);
     if (!chosen)
         return tl::unexpected(chosen.error());
     return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts, step.pruning != nullptr);

@@ -137,6 +137,9 @@ public:
     std::uint64_t disk_bytes() const noexcept override { return packing_.source_bytes; }
 
     result<void> load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) override;
+    bool reads_apart() const noexcept override { return true; }
+    result<void> read(expert_id expert, std::span<std::byte> scratch) override;
+    result<void> pack(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) override;
 
     std::string description() const override {
         const std::string refusal = files_.refusal();
@@ -150,7 +153,7 @@ private:
     struct expert_file_place;
 
     result<void> plan_all(const checkpoint& model, const model_weight_names& names);
-    result<void> read(expert_id expert, const expert_file_place& place, std::span<std::byte> scratch) const;
+    result<void> read_checked(expert_id expert, const expert_file_place& place, std::span<std::byte> scratch) const;
     void open_files(const checkpoint& model, expert_io io);
     result<void> prepare_scales(expert_id expert, const expert_read_plan& plan, std::span<std::byte> scratch,
                                 std::array<moira_pack_source, 3>& sources) const;
@@ -277,8 +280,8 @@ result<void> checkpoint_slab_source::prepare_scales(expert_id expert, const expe
     return {};
 }
 
-result<void> checkpoint_slab_source::read(expert_id expert, const expert_file_place& place,
-                                          std::span<std::byte> scratch) const {
+result<void> checkpoint_slab_source::read_checked(expert_id expert, const expert_file_place& place,
+                                                  std::span<std::byte> scratch) const {
     for (const expert_read& read : place.plan.all_reads())
         if (auto done = files_.read(read, scratch); !done)
             return done;
@@ -291,17 +294,26 @@ result<void> checkpoint_slab_source::read(expert_id expert, const expert_file_pl
 }
 
 result<void> checkpoint_slab_source::load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) {
+    auto done = read(expert, scratch);
+    return done ? pack(expert, slab, scratch) : done;
+}
+
+result<void> checkpoint_slab_source::read(expert_id expert, std::span<std::byte> scratch) {
     const auto layer = static_cast<std::size_t>(expert.layer), index = static_cast<std::size_t>(expert.expert);
     if (expert.layer < 0 || expert.expert < 0 || layer >= places_.size() || index >= places_[layer].size())
         return fail(errc::invalid_argument,
                     "no expert " + std::to_string(expert.expert) + " in layer " + std::to_string(expert.layer));
-    const bool aligned = reinterpret_cast<std::uintptr_t>(scratch.data()) % read_alignment == 0 &&
-                         reinterpret_cast<std::uintptr_t>(slab.data()) % packing_.info.alignment == 0;
-    if (!aligned || slab.size() < slab_bytes() || scratch.size() < scratch_bytes())
-        return fail(errc::invalid_argument, "slab or scratch is too small or not aligned");
-    const expert_read_plan& plan = places_[layer][index].plan;
-    if (auto done = read(expert, places_[layer][index], scratch); !done)
-        return done;
+    if (reinterpret_cast<std::uintptr_t>(scratch.data()) % read_alignment != 0 || scratch.size() < scratch_bytes())
+        return fail(errc::invalid_argument, "scratch is too small or not aligned");
+    return read_checked(expert, places_[layer][index], scratch);
+}
+
+/// Precondition: read() has just filled `scratch`.
+result<void> checkpoint_slab_source::pack(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) {
+    if (reinterpret_cast<std::uintptr_t>(slab.data()) % packing_.info.alignment != 0 || slab.size() < slab_bytes())
+        return fail(errc::invalid_argument, "slab is too small or not aligned");
+    const expert_read_plan& plan =
+        places_[static_cast<std::size_t>(expert.layer)][static_cast<std::size_t>(expert.expert)].plan;
     std::array<moira_pack_source, 3> sources{};
     for (std::size_t matrix = 0; matrix < sources.size(); ++matrix)
         sources[matrix].weight = scratch.data() + plan.tensor_offsets[matrix];

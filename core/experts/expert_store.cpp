@@ -1,83 +1,13 @@
-#include "core/experts/expert_store.hpp"
-
-#include "core/experts/expert_store_sizes.hpp"
-#include "core/experts/residency_table.hpp"
-#include "core/experts/slab_arena.hpp"
-#include "core/experts/transfer_queue.hpp"
+#include "core/experts/expert_store_parts.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-#include <optional>
 
 namespace moira {
+
 double expert_store_statistics::hit_rate() const noexcept {
     const std::uint64_t acquired = hits + demand_loads;
     return acquired == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(acquired);
 }
-
-struct expert_lease::impl {
-    struct member {
-        slot_index slot = 0;
-        std::uint32_t generation = 0;
-        std::shared_ptr<expert_load> load; // null: was resident
-    };
-
-    explicit impl(expert_store::impl& owner) : store(&owner) {}
-    impl(const impl&) = delete;
-    impl& operator=(const impl&) = delete;
-    ~impl();
-
-    expert_store::impl* store;
-    std::vector<member> members; // in the order of `experts`
-    std::vector<std::int32_t> experts, resident, missing;
-};
-
-/// Everything but the arena's bytes is guarded by `lock`.
-struct expert_store::impl {
-    using wave = expert_lease::impl;
-
-    impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from, slab_arena memory,
-         std::unique_ptr<eviction_policy> normal);
-
-    result<void> check_wave(std::int32_t layer, std::span<const std::int32_t> experts);
-    result<void> wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
-                                std::unique_lock<std::mutex>& held);
-    void pin(std::int32_t layer, std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
-             std::span<const std::int32_t> prompt_only, bool continues, wave& taken);
-    void release(wave& ended);
-    result<void> wait(wave& wanted);
-    void finished(expert_load& load);
-    void note_prefetched(std::int32_t layer, const residency_table::pin& pin);
-    std::shared_ptr<expert_load> next_speculative();
-    std::shared_ptr<expert_load> make_load(expert_id expert, slot_index slot);
-    bool of_module(std::int32_t layer) const noexcept { return options.module_layer && layer >= *options.module_layer; }
-    void count_demand(std::int32_t layer, std::int32_t expert, bool resident, std::span<const std::int32_t> drafted);
-    std::uint64_t& demand_bytes(const expert_load& load);
-    prefetch_figures measured() const;
-    bool worth_loading(const expert_hint& hint, residency_table::speculative_room room) const;
-    void slots_changed();
-    void configure(slot_index slots);
-
-    const expert_store_options options;
-    const store_sizes sizes;
-    slab_source& source;
-    mutable std::mutex lock;
-    std::condition_variable slots_freed;
-    std::uint64_t next_ticket = 0, served_ticket = 0; // acquirers that wait for slots, first come first served
-    slab_arena arena;
-    std::unique_ptr<eviction_policy> normal_policy, bypass_policy;
-    residency_table table;
-    std::vector<std::shared_ptr<expert_load>> load_by_slot; // while loading
-    std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
-    std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
-    prefetch_hints hints;
-    std::vector<expert_hint> absent; // for hint(); empty between calls
-    std::uint64_t met_by_demand = 0; // waves with demand loads that found a speculative one running
-    expert_store_statistics counters;
-    transfer_queue queue; // last: its threads use all of the above
-};
 
 expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from,
                          slab_arena memory, std::unique_ptr<eviction_policy> normal)
@@ -96,6 +26,7 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
       queue(
           from, lock, [this](expert_load& load) { finished(load); }, [this] { return next_speculative(); }) {
     absent.reserve(seen.size());
+    begun_by_slot.resize(load_by_slot.size());
     if (!normal_policy)
         normal_policy = make_lru_policy(false);
     counters.budget_bytes = wanted.budget_bytes;
@@ -107,254 +38,6 @@ void expert_store::impl::configure(slot_index slots) {
     eviction_policy& policy = replaced ? *bypass_policy : *normal_policy;
     counters.policy = policy.name();
     table.configure(slots, policy);
-}
-
-result<void> expert_store::impl::check_wave(std::int32_t layer, std::span<const std::int32_t> experts) {
-    if (layer < 0 || layer >= options.layers)
-        return fail(errc::invalid_argument,
-                    "no layer " + std::to_string(layer) + " of " + std::to_string(options.layers));
-    if (experts.size() > static_cast<std::size_t>(table.slots()))
-        return fail(errc::invalid_argument, "a wave of " + std::to_string(experts.size()) + " experts, but " +
-                                                std::to_string(table.slots()) + " slots: split it");
-    std::optional<std::int32_t> bad;
-    std::size_t marked = 0;
-    for (; marked < experts.size() && !bad; ++marked) {
-        const std::int32_t expert = experts[marked];
-        if (expert < 0 || expert >= options.experts || seen[static_cast<std::size_t>(expert)])
-            bad = expert;
-        else
-            seen[static_cast<std::size_t>(expert)] = true;
-    }
-    for (const std::int32_t expert : experts.first(bad ? marked - 1 : marked))
-        seen[static_cast<std::size_t>(expert)] = false;
-    if (bad)
-        return fail(errc::invalid_argument, "expert " + std::to_string(*bad) + " is not one of " +
-                                                std::to_string(options.experts) + ", or is in the wave twice");
-    return {};
-}
-
-result<void> expert_store::impl::wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
-                                                std::unique_lock<std::mutex>& held) {
-    if (next_ticket == served_ticket && table.fits(layer, experts))
-        return {};
-    const std::uint64_t ticket = next_ticket++;
-    result<void> possible;
-    slots_freed.wait(held, [&] {
-        if (ticket != served_ticket)
-            return false;
-        possible = check_wave(layer, experts); // a resize may have made it too large
-        return !possible || table.fits(layer, experts);
-    });
-    ++served_ticket;
-    slots_changed(); // the next in line may fit too
-    return possible;
-}
-
-void expert_store::impl::slots_changed() {
-    if (next_ticket != served_ticket)
-        slots_freed.notify_all();
-    // After a shrink: memory above the bound goes back as soon as its last slot is empty.
-    const std::uint64_t bound_bytes = static_cast<std::uint64_t>(table.slots()) * sizes.slot_bytes;
-    if (arena.usable_bytes() - bound_bytes < std::max(sizes.slot_bytes, slab_arena::page_bytes_max))
-        return;
-    arena.shrink(std::max(bound_bytes, static_cast<std::uint64_t>(table.occupied_end()) * sizes.slot_bytes));
-}
-
-void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts,
-                             std::span<const std::int32_t> drafted, std::span<const std::int32_t> prompt_only,
-                             bool continues, wave& taken) {
-    hints.wave_begins(layer, std::chrono::steady_clock::now());
-    table.pin_wave(layer, experts, pins, prompt_only, continues);
-    ++counters.waves;
-    taken.experts.assign(experts.begin(), experts.end());
-    taken.members.reserve(pins.size());
-    bool met = false;
-    for (const residency_table::pin& pin : pins) {
-        auto& load = load_by_slot[static_cast<std::size_t>(pin.slot)];
-        note_prefetched(layer, pin);
-        if (pin.state == slot_state::empty) {
-            load = make_load({layer, pin.expert}, pin.slot);
-            load->drafted = std::binary_search(drafted.begin(), drafted.end(), pin.expert);
-            met = queue.speculating();
-            queue.push(load);
-        }
-        const bool resident = pin.state == slot_state::resident;
-        taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
-        (resident ? taken.resident : taken.missing).push_back(pin.expert);
-        count_demand(layer, pin.expert, resident, drafted);
-    }
-    met_by_demand += met;
-    pins.clear();
-}
-
-void expert_store::impl::count_demand(std::int32_t layer, std::int32_t expert, bool resident,
-                                      std::span<const std::int32_t> drafted) {
-    if (of_module(layer))
-        ++(resident ? counters.module.hits : counters.module.demand_loads);
-    else if (std::binary_search(drafted.begin(), drafted.end(), expert))
-        ++(resident ? counters.drafted.hits : counters.drafted.demand_loads);
-    else
-        ++(resident ? counters.hits : counters.demand_loads);
-}
-
-std::uint64_t& expert_store::impl::demand_bytes(const expert_load& load) {
-    return of_module(load.expert.layer) ? counters.module.demand_bytes
-           : load.drafted               ? counters.drafted.demand_bytes
-                                        : counters.demand_bytes;
-}
-
-std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slot_index slot) {
-    auto load = std::make_shared<expert_load>();
-    load->expert = expert;
-    load->slot = slot;
-    load->slab = {reinterpret_cast<std::byte*>(table.slot_address(slot)), options.slab_bytes};
-    return load;
-}
-
-/// What the hint has to do with an expert that a wave asks for. One that is on its way is joined: whoever waits for it
-/// waits for the read that has begun.
-void expert_store::impl::note_prefetched(std::int32_t layer, const residency_table::pin& pin) {
-    if (pin.speculative || pin.state == slot_state::empty)
-        hints.missed(layer, pin.expert);
-    if (pin.state == slot_state::loading)
-        load_by_slot[static_cast<std::size_t>(pin.slot)]->wanted = true;
-}
-
-void expert_store::impl::finished(expert_load& load) {
-    load_by_slot[static_cast<std::size_t>(load.slot)].reset();
-    if (load.state == load_state::done) {
-        if (!load.prefetched)
-            demand_bytes(load) += source.disk_bytes();
-        table.complete(load.slot);
-    } else {
-        table.abandon(load.slot);
-    }
-    slots_changed();
-}
-
-std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
-    while (const auto hint = hints.take()) {
-        const expert_id expert{hints.layer(), hint->expert};
-        const bool may_evict = !counters.bypass;
-        const bool slots_wanted = next_ticket != served_ticket; // a wave waits for slots
-        const auto room = slots_wanted || table.holds(expert) ? residency_table::speculative_room::none
-                                                              : table.room_for_speculation(expert, may_evict);
-        const auto slot = worth_loading(*hint, room) ? table.take_speculative(expert, may_evict) : std::nullopt;
-        if (!slot) {
-            hints.refuse();
-            continue;
-        }
-        auto load = make_load(expert, *slot);
-        load->prefetched = true;
-        load_by_slot[static_cast<std::size_t>(*slot)] = load;
-        return load;
-    }
-    return nullptr;
-}
-
-bool expert_store::impl::worth_loading(const expert_hint& hint, residency_table::speculative_room room) const {
-    if (room == residency_table::speculative_room::none || hints.policy.mode == prefetch_mode::off)
-        return false;
-    const bool evicts = room == residency_table::speculative_room::evicts;
-    return hints.policy.mode == prefetch_mode::always ||
-           estimate_prefetch(static_cast<double>(hint.probability), evicts, hints.policy.idle_core, measured())
-               .worthwhile();
-}
-
-prefetch_figures expert_store::impl::measured() const {
-    const auto share = [](std::uint64_t part, std::uint64_t whole) {
-        return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
-    };
-    const auto& speculation = table.speculation();
-    prefetch_figures figures;
-    const auto loads = counters.demand_loads + counters.drafted.demand_loads + counters.module.demand_loads;
-    if (loads > 0)
-        figures.stall_per_load_s = counters.stall_s / static_cast<double>(loads);
-    figures.lead_s = hints.lead_s();
-    figures.read_s = queue.read_s();
-    figures.cpu_s = queue.cpu_s();
-    figures.contention = share(met_by_demand, speculation.taken);
-    figures.regret = share(speculation.regretted, speculation.evictions);
-    return figures;
-}
-
-void expert_store::impl::release(wave& ended) {
-    const std::lock_guard held(lock);
-    for (wave::member& member : ended.members) {
-        // A failed load ended all pins of its slot, which may be somebody else's by now.
-        if (member.load && member.load->state == load_state::failed)
-            continue;
-        if (member.load && table.pins(member.slot) == 1 && queue.cancel(member.load)) {
-            load_by_slot[static_cast<std::size_t>(member.slot)].reset();
-            table.abandon(member.slot); // nobody wants it any more and nobody has begun to read it
-            continue;
-        }
-        table.unpin(member.slot);
-    }
-    slots_changed();
-}
-
-result<void> expert_store::impl::wait(wave& wanted) {
-    std::unique_lock held(lock);
-    const auto begin = std::chrono::steady_clock::now();
-    bool stalled = false;
-    result<void> outcome;
-    // First whatever nobody has begun: sleeping for a running load would leave a queued one lying.
-    for (const wave::member& member : wanted.members) {
-        if (!member.load || member.load->over())
-            continue;
-        stalled = true;
-        queue.help(member.load, held);
-        if (member.load->state == load_state::failed)
-            break;
-    }
-    for (const wave::member& member : wanted.members) {
-        if (!member.load)
-            continue;
-        if (member.load->state != load_state::queued)
-            queue.wait(*member.load, held);
-        if (member.load->state == load_state::failed) {
-            outcome = tl::unexpected(member.load->failure);
-            break;
-        }
-    }
-    if (stalled)
-        counters.stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    return outcome;
-}
-
-expert_lease::impl::~impl() {
-    store->release(*this);
-}
-
-expert_lease::expert_lease(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
-expert_lease::expert_lease() noexcept = default;
-expert_lease::expert_lease(expert_lease&&) noexcept = default;
-expert_lease& expert_lease::operator=(expert_lease&&) noexcept = default;
-expert_lease::~expert_lease() = default;
-
-std::span<const std::int32_t> expert_lease::experts() const noexcept {
-    return impl_ ? std::span<const std::int32_t>(impl_->experts) : std::span<const std::int32_t>();
-}
-
-std::span<const std::int32_t> expert_lease::resident() const noexcept {
-    return impl_ ? std::span<const std::int32_t>(impl_->resident) : std::span<const std::int32_t>();
-}
-
-std::span<const std::int32_t> expert_lease::missing() const noexcept {
-    return impl_ ? std::span<const std::int32_t>(impl_->missing) : std::span<const std::int32_t>();
-}
-
-std::uint32_t expert_lease::generation(std::int32_t expert) const noexcept {
-    const auto wave = experts();
-    const auto found = std::find(wave.begin(), wave.end(), expert);
-    return found == wave.end() ? 0 : impl_->members[static_cast<std::size_t>(found - wave.begin())].generation;
-}
-
-result<void> expert_lease::wait() {
-    if (!impl_ || impl_->missing.empty())
-        return {};
-    return impl_->store->wait(*impl_);
 }
 
 expert_store::expert_store(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
@@ -454,36 +137,6 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
     return {};
 }
 
-void expert_store::set_prefetch(const prefetch_policy& policy) {
-    const std::lock_guard held(impl_->lock);
-    impl_->hints.policy = policy;
-}
-
-bool expert_store::wants_hints() const {
-    const std::lock_guard held(impl_->lock);
-    const auto& table = impl_->table;
-    // With a certain prediction and a free slot: what no hint can beat.
-    return impl_->queue.can_speculate() && table.resident() < impl_->sizes.routed_experts &&
-           impl_->worth_loading({0, 1.0F}, residency_table::speculative_room::free);
-}
-
-void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts) {
-    const std::lock_guard held(impl_->lock);
-    const bool known = layer >= 0 && layer < impl_->options.layers;
-    for (const expert_hint& hint : experts)
-        if (known && hint.expert >= 0 && hint.expert < impl_->options.experts &&
-            !impl_->table.holds({layer, hint.expert}))
-            impl_->absent.push_back(hint);
-    if (known && std::all_of(experts.begin(), experts.end(), [this](const expert_hint& hint) {
-            return hint.expert >= 0 && hint.expert < impl_->options.experts;
-        }))
-        impl_->table.hinted(layer, experts);
-    impl_->hints.give(layer, impl_->absent, experts.size(), std::chrono::steady_clock::now());
-    impl_->absent.clear();
-    if (impl_->hints.waiting() > 0)
-        impl_->queue.speculate();
-}
-
 expert_store_statistics expert_store::statistics() const {
     const std::lock_guard held(impl_->lock);
     expert_store_statistics shown = impl_->counters;
@@ -502,7 +155,24 @@ expert_store_statistics expert_store::statistics() const {
     shown.hints = impl_->hints.counts();
     shown.hints_waiting = impl_->hints.waiting();
     shown.prefetch_measured = impl_->measured();
+    shown.compute_s = impl_->step_s - impl_->step_stall_s;
+    shown.step_stall_s = impl_->step_stall_s;
+    shown.link_idle_s = impl_->step_s - impl_->step_busy_s;
     return shown;
+}
+
+void expert_store::begin_step() {
+    const std::lock_guard held(impl_->lock);
+    impl_->step_begun = std::chrono::steady_clock::now();
+    impl_->busy_before_step_s = impl_->queue.busy_s(impl_->step_begun);
+}
+
+void expert_store::end_step(double stall_s) {
+    const std::lock_guard held(impl_->lock);
+    const auto now = std::chrono::steady_clock::now();
+    impl_->step_s += std::chrono::duration<double>(now - impl_->step_begun).count();
+    impl_->step_stall_s += stall_s;
+    impl_->step_busy_s += impl_->queue.busy_s(now) - impl_->busy_before_step_s;
 }
 
 std::vector<std::string> expert_store::notices() const {

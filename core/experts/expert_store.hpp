@@ -58,7 +58,9 @@ struct expert_store_statistics {
     std::optional<route_report> prediction; ///< of the engine's predictors; none: nobody predicts
     std::optional<pruning_report> pruning;  ///< of the engine; none: every chosen expert runs
     std::uint64_t load_failures = 0, load_retries = 0;
-    double stall_s = 0;  ///< time that acquirers waited for loads
+    double stall_s = 0; ///< time that acquirers waited for loads
+    /// The time of steps, split: compute_s + step_stall_s. Of both together, link_idle_s no expert was being read.
+    double compute_s = 0, step_stall_s = 0, link_idle_s = 0;
     bool bypass = false; ///< below the floor: hints evict nothing, and a policy that does not work there is replaced
     std::string policy;  ///< name of the policy in use: "lru"
     double hit_rate() const noexcept;
@@ -93,6 +95,10 @@ public:
     /// Generation to expect in the entry of `expert`; precondition: part of this wave.
     std::uint32_t generation(std::int32_t expert) const noexcept;
 
+    /// Blocks until some missing experts have arrived that no call named yet, and names them; none: all were. Errors:
+    /// as of wait(), as soon as one load of the wave has failed.
+    result<std::vector<std::int32_t>> wait_some();
+
     /// Blocks until every missing expert has arrived; the caller helps with loads that nobody has started yet. Errors:
     /// io_error, corrupt_file: the first failed load of this wave; the failed expert is not resident afterwards and a
     /// later acquire tries again.
@@ -111,7 +117,7 @@ private:
 /// Pin protocol: acquire() pins the whole wave before its first load starts; pins end with the lease. A pinned slot is
 /// never evicted; a slot being loaded is pinned. Experts of the wave that are resident count as hits.
 ///
-/// Hints: hint() names experts that a layer will probably want. While the link is idle they are loaded, one at a time,
+/// Hints: hint() names experts that a layer will probably want. While the link is idle they are loaded, one by one,
 /// into empty slots or into the slots of cold experts; never below slots_floor's bypass, where every expert is warm. A
 /// wave that asks for one that is on its way joins its read.
 class expert_store {
@@ -173,10 +179,17 @@ public:
     /// Whether a hint could lead to a load now: when not, evaluating a predictor is for statistics only.
     bool wants_hints() const;
 
-    /// `experts` of `layer` (distinct, the likeliest first) will probably be wanted by its next visit. Replaces the
-    /// hint before it. Never waits; wakes a loader only when there is something to load. Give it after the acquire of
-    /// the layer before, so that it queues behind that layer's demand. Experts that do not exist are refused.
-    void hint(std::int32_t layer, std::span<const expert_hint> experts);
+    /// `experts` of `layer` (distinct, the likeliest first) will probably be wanted by its next visit, which is the
+    /// `visits`-th from now on (1 .. hint_visits_max): when another layer is visited in its place, the hint is dropped.
+    /// Replaces the hint for that visit. Never waits; wakes a loader only when there is something to load. Give it
+    /// after the acquire of the layer before, so that it queues behind that layer's demand. Experts that do not exist
+    /// are refused.
+    void hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits = 1);
+
+    /// A step begins and ends, `stall_s` of it waiting for experts: for the split of time in the statistics. The thread
+    /// that runs steps.
+    void begin_step();
+    void end_step(double stall_s);
 
     expert_store_statistics statistics() const;
 

@@ -22,7 +22,7 @@ struct prefetch_policy {
 /// What the store has measured; seconds. Zero where nothing was measured yet.
 struct prefetch_figures {
     double stall_per_load_s = 0; ///< that a demand load costs whoever waits
-    double lead_s = 0;           ///< from a hint to the demand for its layer
+    double lead_s = 0;           ///< from the begin of a read ahead of time, or a hint, to the demand for it
     double read_s = 0;           ///< one read and its packing, by the clock
     double cpu_s = 0;            ///< the same, of one processor
     double contention = 0;       ///< share of speculative reads that a demand load met

@@ -1,6 +1,7 @@
 #include "core/experts/prefetch_hints.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace moira {
 namespace {
@@ -10,56 +11,87 @@ constexpr double newest_weight = 0.125;
 
 } // namespace
 
-prefetch_hints::prefetch_hints(std::int32_t experts) : absent_(static_cast<std::size_t>(experts)) {
-    waiting_.reserve(absent_.size());
+prefetch_hints::prefetch_hints(std::int32_t experts) {
+    judged_.absent.resize(static_cast<std::size_t>(experts));
+    judged_.waiting.reserve(judged_.absent.size());
+    open_.fill(judged_);
+    for (open_hint& hint : open_)
+        hint.waiting.reserve(judged_.absent.size());
 }
 
-void prefetch_hints::drop_waiting() noexcept {
-    counts_.cancelled += waiting_.size();
-    waiting_.clear();
+void prefetch_hints::drop_waiting(open_hint& hint) noexcept {
+    counts_.cancelled += hint.waiting.size();
+    hint.waiting.clear();
+}
+
+void prefetch_hints::drop(open_hint& hint) noexcept {
+    drop_waiting(hint);
+    hint.layer = -1;
 }
 
 void prefetch_hints::give(std::int32_t layer, std::span<const expert_hint> absent, std::size_t given,
-                          std::chrono::steady_clock::time_point now) {
-    drop_waiting();
-    layer_ = layer;
-    given_at_ = now;
-    std::fill(absent_.begin(), absent_.end(), false);
-    for (const expert_hint& hint : absent)
-        absent_[static_cast<std::size_t>(hint.expert)] = true;
+                          std::chrono::steady_clock::time_point now, std::size_t visits) {
+    open_hint& hint = open_[std::clamp(visits, std::size_t{1}, hint_visits_max) - 1];
+    drop_waiting(hint);
+    // What an earlier hint for the same visit has loaded already counts as hinted, too.
+    if (hint.layer != layer)
+        std::fill(hint.absent.begin(), hint.absent.end(), false);
+    hint.layer = layer;
+    hint.given_at = now;
+    for (const expert_hint& named : absent) {
+        auto known = hint.absent[static_cast<std::size_t>(named.expert)];
+        counts_.absent += !known;
+        known = true;
+    }
     counts_.given += given;
-    counts_.absent += absent.size();
     const auto wanted = policy.mode == prefetch_mode::off ? 0 : std::max(policy.loads_per_hint_max, 0);
     const auto kept = absent.first(std::min(absent.size(), static_cast<std::size_t>(wanted)));
     counts_.refused += given - kept.size();
-    waiting_.assign(kept.rbegin(), kept.rend());
+    hint.waiting.assign(kept.rbegin(), kept.rend());
 }
 
-std::optional<expert_hint> prefetch_hints::take() {
-    if (waiting_.empty())
-        return std::nullopt;
-    const expert_hint likeliest = waiting_.back();
-    waiting_.pop_back();
-    return likeliest;
+std::optional<prefetch_hints::taken_hint> prefetch_hints::take() {
+    for (open_hint& hint : open_) {
+        if (hint.waiting.empty())
+            continue;
+        const expert_hint likeliest = hint.waiting.back();
+        hint.waiting.pop_back();
+        return taken_hint{hint.layer, likeliest.expert, likeliest.probability};
+    }
+    return std::nullopt;
 }
 
 void prefetch_hints::wave_begins(std::int32_t layer, std::chrono::steady_clock::time_point now) {
-    drop_waiting();
-    if (layer == layer_ && given_at_) {
-        const double lead_s = std::chrono::duration<double>(now - *given_at_).count();
-        lead_s_ += (lead_s_ > 0 ? newest_weight : 1.0) * (lead_s - lead_s_);
+    // A visit may be cut into several waves, which are all of the visit that was hinted.
+    if (layer == visited_ && open_.front().layer != layer)
+        return;
+    visited_ = layer;
+    std::swap(judged_, open_.front());
+    drop_waiting(judged_);
+    drop(open_.front()); // of the visit before
+    std::rotate(open_.begin(), open_.begin() + 1, open_.end());
+    if (judged_.layer != layer) {
+        judged_.layer = -1; // passed
+        return;
     }
-    given_at_.reset();
-    if (layer != layer_)
-        layer_ = -1; // passed
+    const double lead_s = std::chrono::duration<double>(now - judged_.given_at).count();
+    lead_s_ += (lead_s_ > 0 ? newest_weight : 1.0) * (lead_s - lead_s_);
 }
 
 void prefetch_hints::missed(std::int32_t layer, std::int32_t expert) {
-    if (layer != layer_)
+    if (layer != judged_.layer)
         return;
     ++counts_.misses;
-    counts_.absent_chosen += absent_[static_cast<std::size_t>(expert)];
-    absent_[static_cast<std::size_t>(expert)] = false; // the same layer in the next step is another prediction's turn
+    auto hinted = judged_.absent[static_cast<std::size_t>(expert)];
+    counts_.absent_chosen += hinted;
+    hinted = false; // the same layer in the next step is another prediction's turn
+}
+
+std::size_t prefetch_hints::waiting() const noexcept {
+    std::size_t sum = 0;
+    for (const open_hint& hint : open_)
+        sum += hint.waiting.size();
+    return sum;
 }
 
 } // namespace moira

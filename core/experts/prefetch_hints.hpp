@@ -4,6 +4,7 @@
 #include "core/experts/expert_hint.hpp"
 #include "core/experts/prefetch_admission.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -16,14 +17,18 @@ namespace moira {
 struct hint_counts {
     std::uint64_t given = 0;         ///< experts named by hints
     std::uint64_t refused = 0;       ///< of them: already here, no room, not worth it, or more than a hint may load
-    std::uint64_t cancelled = 0;     ///< of them: still waiting for an idle link when the layer was asked for
+    std::uint64_t cancelled = 0;     ///< of them: still waiting for an idle link when the layer was asked for, or stale
     std::uint64_t absent = 0;        ///< of them: neither resident nor on their way
     std::uint64_t absent_chosen = 0; ///< of those: asked for by the layer's next visit
     std::uint64_t misses = 0;        ///< experts that layers with a hint asked for and that were absent
 };
 
-/// The hint that waits, and how hints turn out. At most one layer is hinted at a time: a newer hint replaces what has
-/// not begun, and the next wave drops it. Plain state under the store's lock; allocates only when it is built.
+/// How far ahead a hint may look: to the next visit of a layer with experts, or to the one behind it.
+inline constexpr std::size_t hint_visits_max = 2;
+
+/// The hints that wait, and how they turn out. One layer is hinted for each of the next hint_visits_max visits: a newer
+/// hint for the same visit replaces what has not begun, the visit drops it, and so does the visit of another layer in
+/// its place. Plain state under the store's lock; allocates only when it is built.
 class prefetch_hints {
 public:
     /// `experts` of a layer.
@@ -32,31 +37,43 @@ public:
     prefetch_policy policy; ///< as it is now
 
     /// `absent`: the hinted experts that have no slot, the likeliest first; `given`: how many were named in all.
+    /// `visits`: 1 when the layer is the next to be visited, 2 when it is the one behind that.
     void give(std::int32_t layer, std::span<const expert_hint> absent, std::size_t given,
-              std::chrono::steady_clock::time_point now);
+              std::chrono::steady_clock::time_point now, std::size_t visits = 1);
 
-    /// The likeliest hint that waits; whoever takes it must load or refuse it.
-    std::optional<expert_hint> take();
+    struct taken_hint {
+        std::int32_t layer = 0, expert = 0;
+        float probability = 0;
+    };
+
+    /// The likeliest hint that waits for the nearest layer; whoever takes it must load or refuse it.
+    std::optional<taken_hint> take();
     void refuse() noexcept { ++counts_.refused; }
-    std::int32_t layer() const noexcept { return layer_; }
 
-    /// A wave of `layer` is being acquired: what waits is dropped. Call missed() for its absent experts then.
+    /// A wave of `layer` is being acquired: what waits for it is dropped. Call missed() for its absent experts then.
     void wave_begins(std::int32_t layer, std::chrono::steady_clock::time_point now);
 
     /// The wave asks for an expert that was absent when the hint was given.
     void missed(std::int32_t layer, std::int32_t expert);
 
-    std::size_t waiting() const noexcept { return waiting_.size(); }
-    double lead_s() const noexcept { return lead_s_; }
+    std::size_t waiting() const noexcept;
+    double lead_s() const noexcept { return lead_s_; } ///< from a hint to the visit it was for, on average
     const hint_counts& counts() const noexcept { return counts_; }
 
 private:
-    void drop_waiting() noexcept;
+    struct open_hint {
+        std::int32_t layer = -1;          // -1: none
+        std::vector<expert_hint> waiting; // the likeliest last; at most policy.loads_per_hint_max
+        std::vector<bool> absent;         // [experts]: when the hint was given
+        std::chrono::steady_clock::time_point given_at;
+    };
 
-    std::int32_t layer_ = -1;
-    std::vector<expert_hint> waiting_; // the likeliest last; at most policy.loads_per_hint_max
-    std::vector<bool> absent_;         // [experts]: of the latest hint
-    std::optional<std::chrono::steady_clock::time_point> given_at_; // until its layer is asked for
+    void drop_waiting(open_hint& hint) noexcept;
+    void drop(open_hint& hint) noexcept;
+
+    std::int32_t visited_ = -1;                   // layer of the newest wave
+    open_hint judged_;                            // of that visit
+    std::array<open_hint, hint_visits_max> open_; // of the visits to come, the next one first
     double lead_s_ = 0;
     hint_counts counts_;
 };

@@ -25,6 +25,22 @@ public:
     /// Fills `slab`. Errors: io_error (retried by the store a bounded number of times), corrupt_file.
     virtual result<void> load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) = 0;
 
+    /// Whether load() also comes in two halves, so that the link is free for the next read while a slab is packed.
+    virtual bool reads_apart() const noexcept { return false; }
+
+    /// The first half: brings the expert's bytes into `scratch`. Errors: io_error. Only where reads_apart().
+    virtual result<void> read(expert_id expert, std::span<std::byte> scratch) {
+        static_cast<void>(expert), static_cast<void>(scratch);
+        return fail(errc::internal, "this expert source reads and packs at once");
+    }
+
+    /// The second half: fills `slab` from what read() left in `scratch`. Errors: corrupt_file, device_error. Only where
+    /// reads_apart().
+    virtual result<void> pack(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) {
+        static_cast<void>(expert), static_cast<void>(slab), static_cast<void>(scratch);
+        return fail(errc::internal, "this expert source reads and packs at once");
+    }
+
     /// Bytes read from disk per expert, for the counters.
     virtual std::uint64_t disk_bytes() const noexcept = 0;
 

@@ -1,17 +1,12 @@
 #include "core/experts/transfer_queue.hpp"
 
-#include "core/base/checked.hpp"
-
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <ctime>
 #include <system_error>
 
 namespace moira {
 namespace {
-
-constexpr std::uint64_t page_bytes = 4096; // what slab_source asks of its scratch
 
 /// Weight of the newest read in the averages: the last eight or so count.
 constexpr double newest_weight = 0.125;
@@ -24,20 +19,16 @@ double thread_cpu_s() noexcept {
 }
 
 /// A source is foreign code; an exception in a loader thread would end the process.
-result<void> load_without_throwing(slab_source& source, expert_id expert, std::span<std::byte> slab,
-                                   std::span<std::byte> scratch) {
+template <class Call>
+result<void> without_throwing(Call call) {
     try {
-        return source.load(expert, slab, scratch);
+        return call();
     } catch (const std::exception& thrown) {
         return fail(errc::internal, std::string("an expert source threw: ") + thrown.what());
     }
 }
 
 } // namespace
-
-void transfer_queue::release_pages::operator()(std::byte* pages) const noexcept {
-    std::free(pages);
-}
 
 transfer_queue::transfer_queue(slab_source& source, std::mutex& lock, finished_function finished,
                                speculate_function next_speculative)
@@ -115,11 +106,29 @@ void transfer_queue::run_loader() {
     }
 }
 
+double transfer_queue::busy_s(std::chrono::steady_clock::time_point now) const noexcept {
+    return busy_s_ + (reading_ > 0 ? std::chrono::duration<double>(now - busy_since_).count() : 0.0);
+}
+
+void transfer_queue::begin_read(const expert_load& load) {
+    if (reading_++ == 0)
+        busy_since_ = std::chrono::steady_clock::now();
+    reading_speculative_ += load.prefetched;
+}
+
+void transfer_queue::end_read(const expert_load& load) {
+    const auto now = std::chrono::steady_clock::now();
+    reading_speculative_ -= load.prefetched;
+    if (--reading_ > 0)
+        return;
+    busy_s_ += std::chrono::duration<double>(now - busy_since_).count();
+    if (speculation_waits_ && link_idle())
+        work_.notify_one();
+}
+
 void transfer_queue::execute(const std::shared_ptr<expert_load>& load, std::unique_lock<std::mutex>& held) {
     load->state = load_state::running;
-    const bool speculative = load->prefetched;
-    ++running_;
-    running_speculative_ += speculative;
+    load->begun = std::chrono::steady_clock::now();
     if (auto loaded = attempt(*load, held); loaded) {
         load->state = load_state::done;
     } else {
@@ -127,30 +136,39 @@ void transfer_queue::execute(const std::shared_ptr<expert_load>& load, std::uniq
         load->failure = std::move(loaded.error());
         failures_ += !load->prefetched || load->wanted; // nobody hears of the others
     }
-    --running_;
-    running_speculative_ -= speculative;
     finished_function_(*load);
     finished_.notify_all();
-    if (speculation_waits_ && link_idle())
-        work_.notify_one();
+}
+
+result<void> transfer_queue::load_once(const expert_load& load, std::span<std::byte> scratch,
+                                       std::unique_lock<std::mutex>& held) {
+    const bool apart = source_.reads_apart();
+    held.unlock();
+    auto done = without_throwing(
+        [&] { return apart ? source_.read(load.expert, scratch) : source_.load(load.expert, load.slab, scratch); });
+    held.lock();
+    end_read(load);
+    if (!done || !apart)
+        return done;
+    held.unlock();
+    done = without_throwing([&] { return source_.pack(load.expert, load.slab, scratch); });
+    held.lock();
+    return done;
 }
 
 result<void> transfer_queue::attempt(const expert_load& load, std::unique_lock<std::mutex>& held) {
     auto scratch = take_scratch();
     if (!scratch)
         return tl::unexpected(scratch.error());
-    const std::span<std::byte> pages(scratch->get(), source_.scratch_bytes());
     result<void> loaded;
     for (std::uint32_t attempts = 1;; ++attempts) {
-        held.unlock();
         const auto begin = std::chrono::steady_clock::now();
         const double cpu_begin_s = thread_cpu_s();
-        loaded = load_without_throwing(source_, load.expert, load.slab, pages);
-        const double cpu_s = thread_cpu_s() - cpu_begin_s;
+        begin_read(load);
+        loaded = load_once(load, scratch->bytes(), held);
         const std::chrono::duration<double> read = std::chrono::steady_clock::now() - begin;
-        held.lock();
         if (loaded)
-            measure(read.count(), cpu_s);
+            measure(read.count(), thread_cpu_s() - cpu_begin_s);
         if (!loaded && load.prefetched && !load.wanted)
             break; // worth one attempt
         // Only reads can be better the second time.
@@ -170,17 +188,12 @@ void transfer_queue::measure(double read_s, double cpu_s) noexcept {
     cpu_s_ += weight * (cpu_s - cpu_s_);
 }
 
-result<transfer_queue::page_buffer> transfer_queue::take_scratch() {
-    if (!scratch_.empty()) {
-        page_buffer taken = std::move(scratch_.back());
-        scratch_.pop_back();
-        return taken;
-    }
-    const std::uint64_t bytes = round_up(std::max(source_.scratch_bytes(), page_bytes), page_bytes);
-    page_buffer fresh(static_cast<std::byte*>(std::aligned_alloc(page_bytes, bytes)));
-    if (!fresh)
-        return fail(errc::out_of_memory, "no " + std::to_string(bytes) + " bytes of scratch for loading an expert");
-    return fresh;
+result<huge_page_buffer> transfer_queue::take_scratch() {
+    if (scratch_.empty())
+        return huge_page_buffer::create(std::max<std::uint64_t>(source_.scratch_bytes(), 1));
+    huge_page_buffer taken = std::move(scratch_.back());
+    scratch_.pop_back();
+    return taken;
 }
 
 } // namespace moira

@@ -8,6 +8,7 @@
 #include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
 #include "tools/moira/op_bench_report.hpp"
+#include "tools/moira/route_bench_command.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -20,17 +21,20 @@ namespace moira {
 namespace {
 
 struct bench_options {
-    std::string model, batches, routes, contexts;
+    std::string model, batches, routes, predictor, contexts;
     // Half of the bundled model's context and less: a prompt of some chunks' weight, enough steps for a steady median.
     std::int32_t prompt_tokens = 128, gen_tokens = 64;
     std::int32_t threads = 0, repeat = 3;
+    std::int32_t warm_up = 32; // with --routes: enough that slots fill and old experts begin to leave
     std::uint64_t probe_mib = memory_probe::buffer_bytes_default >> 20;
     bool ops = false;
 };
 
 result<std::vector<std::int32_t>> check_options(const bench_options& options) {
-    if (!options.routes.empty())
-        return fail(errc::unsupported, "--routes is not in this version: experts are chosen by the model's own router");
+    if (options.ops && !options.routes.empty())
+        return fail(errc::invalid_argument, "--ops and --routes are measured apart: give one of them");
+    if (options.routes.empty() && !options.predictor.empty())
+        return fail(errc::invalid_argument, "--predictor replays a recording: give it with --routes");
     const char* usual = options.ops ? "1,2,4,16" : "1,4,16"; // two rows: what verifying a draft costs
     return parse_batches(options.batches.empty() ? usual : options.batches);
 }
@@ -207,6 +211,10 @@ result<exit_code> run_bench(const bench_options& options, command_context& conte
     auto& all = context.settings.values;
     if (auto ready = prepare_settings(all, options, *std::max_element(batches->begin(), batches->end())); !ready)
         return tl::unexpected(ready.error());
+    if (!options.routes.empty())
+        return run_route_bench({options.model, options.routes, options.predictor, *batches, options.warm_up,
+                                options.gen_tokens, options.repeat, options.probe_mib},
+                               context);
     auto model = describe_weights(all, options.model);
     if (!model)
         return tl::unexpected(model.error());
@@ -258,6 +266,11 @@ constexpr const char* footer_text =
     "--context: decoding steps of one row behind contexts of these lengths, op by op as with --ops, and nothing else. "
     "The\n"
     "cache is filled with random numbers: what stands in it does not change the time.\n"
+    "--routes: the engine alone, --gen-tokens steps per repeat, --prompt-tokens unused. Bounds: what a step reads of "
+    "memory and\n"
+    "what it must load without prefetching, by the probes of memory and disk beside it, one after the other (demand) or "
+    "at\n"
+    "once (overlap). COMPUTE and STALL split the time of steps; LINK IDLE: no expert was being read.\n"
     "Exit code 3: the hashes of repeats differ. Ctrl-C: the rows that are complete are shown, exit code 130.";
 
 } // namespace
@@ -295,7 +308,19 @@ void add_bench_command(command_line& line) {
     command.add_flag("--ops", options->ops, "also time every op, in steps of as many rows and of a prompt of 512");
     command.add_option("--context", options->contexts, "decoding behind contexts of these lengths, and nothing else")
         ->type_name("N,N,...");
-    command.add_option("--routes", options->routes, "recorded routing; not in this version")->type_name("FILE");
+    command
+        .add_option("--routes", options->routes,
+                    "a recording whose experts are used in the place of the routers' choice; decoding only")
+        ->type_name("FILE");
+    command
+        .add_option("--predictor", options->predictor,
+                    "with --routes: what hints are made of; scripted:recall=0.85,precision=0.85,seed=1 knows the "
+                    "recording and errs as often")
+        ->type_name("NAME");
+    command.add_option("--warm-up", options->warm_up, "with --routes: steps before those that are measured")
+        ->check(CLI::Range(0, tokens_max))
+        ->type_name("W")
+        ->capture_default_str();
     command.footer(footer_text);
     add_bench_serve_command(line, command);
 }

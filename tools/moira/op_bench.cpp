@@ -1,6 +1,7 @@
 #include "tools/moira/op_bench.hpp"
 
 #include "tools/moira/packing_speed.hpp"
+#include "tools/moira/sequence_places.hpp"
 #include "tools/moira/step_rounds.hpp"
 
 #include <algorithm>
@@ -8,41 +9,6 @@
 namespace moira {
 
 namespace {
-
-/// Sequences that stand side by side in the KV pool, each with the same number of pages.
-class sequence_places {
-public:
-    sequence_places(const execution_limits& limits, std::int32_t tokens)
-        : limits_(limits), pages_((tokens + limits.page_tokens - 1) / limits.page_tokens) {}
-
-    bool fits(std::int32_t sequences) const { return std::int64_t{sequences} * pages_ <= limits_.pages; }
-
-    /// Adds rows of one sequence to a plan. `sample`: the last row's logits are wanted.
-    void add_rows(step_plan& plan, std::int32_t sequence, std::int32_t first, std::span<const token_id> tokens,
-                  bool sample) const {
-        const auto table = static_cast<std::int32_t>(plan.page_table.size());
-        for (std::int32_t page = 0; page < pages_; ++page)
-            plan.page_table.push_back(sequence * pages_ + page);
-        for (std::size_t i = 0; i < tokens.size(); ++i) {
-            const auto position = first + static_cast<std::int32_t>(i);
-            plan.tokens.push_back(tokens[i]);
-            plan.positions.push_back(position);
-            plan.slots.push_back(sequence * pages_ * limits_.page_tokens + position);
-            plan.attention_rows.push_back({position, position + 1, table, -1});
-        }
-        ++plan.sequences;
-        if (!sample)
-            return;
-        sample_request wanted;
-        wanted.row = plan.rows() - 1;
-        wanted.position = first + static_cast<std::int64_t>(tokens.size());
-        plan.samples.push_back(wanted);
-    }
-
-private:
-    const execution_limits& limits_;
-    std::int32_t pages_;
-};
 
 class op_measurement {
 public:

@@ -1,0 +1,119 @@
+#include "tools/moira/route_bench_report.hpp"
+
+#include "tools/moira/text_table.hpp"
+
+#include <array>
+#include <cstdio>
+
+namespace moira {
+
+namespace {
+
+nlohmann::ordered_json spread_json(const spread& values) {
+    return {{"min", values.min}, {"median", values.median}, {"max", values.max}};
+}
+
+double ratio(double part, double whole) {
+    return whole > 0 ? part / whole : 0;
+}
+
+std::string number(double value, int digits) {
+    std::array<char, 48> text{};
+    std::snprintf(text.data(), text.size(), "%.*f", digits, value);
+    return text.data();
+}
+
+double hit_rate(const route_bench_row& row) {
+    const auto hits = row.after.hits - row.before.hits, loads = row.after.demand_loads - row.before.demand_loads;
+    return ratio(static_cast<double>(hits), static_cast<double>(hits + loads));
+}
+
+nlohmann::ordered_json experts_json(const route_bench_row& row) {
+    const auto& a = row.after;
+    const auto& b = row.before;
+    return {{"budget_bytes", a.budget_bytes},
+            {"slots", a.slots},
+            {"policy", a.policy},
+            {"bypass", a.bypass},
+            {"hits", a.hits - b.hits},
+            {"demand_loads", a.demand_loads - b.demand_loads},
+            {"demand_bytes", a.demand_bytes - b.demand_bytes},
+            {"hit_rate", hit_rate(row)},
+            {"demand_loads_without_prefetch", row.replayed_loads},
+            {"prefetch_loads", a.prefetch_loads - b.prefetch_loads},
+            {"prefetch_useful", a.prefetch_useful - b.prefetch_useful},
+            {"prefetch_wasted", a.prefetch_wasted - b.prefetch_wasted},
+            {"prefetch_wasted_bytes", a.prefetch_wasted_bytes - b.prefetch_wasted_bytes},
+            {"prefetch_open", a.prefetch_open},
+            {"hints",
+             {{"given", a.hints.given - b.hints.given},
+              {"refused", a.hints.refused - b.hints.refused},
+              {"cancelled", a.hints.cancelled - b.hints.cancelled}}},
+            {"load_retries", a.load_retries - b.load_retries},
+            {"load_failures", a.load_failures - b.load_failures}};
+}
+
+} // namespace
+
+nlohmann::ordered_json route_bench_json(const bench_setting& setting, const route_bench_row& row) {
+    const auto decode = spread_of(row.decode_tok_s);
+    const auto bounds = bounds_of(row);
+    return {{"model", setting.model},
+            {"batch", row.options.batch},
+            {"threads", setting.threads},
+            {"warm_up", row.options.warm_up},
+            {"gen_tokens", row.options.gen_tokens},
+            {"repeat", row.options.repeat},
+            {"decode_tok_s", decode.median},
+            {"decode_tok_s_spread", spread_json(decode)},
+            {"steps", row.steps},
+            {"wall_s", row.wall_s},
+            {"compute_s", row.after.compute_s - row.before.compute_s},
+            {"stall_s", row.after.step_stall_s - row.before.step_stall_s},
+            {"link_idle_s", row.after.link_idle_s - row.before.link_idle_s},
+            {"experts", experts_json(row)},
+            {"disk_gb_s", spread_json(spread_of(row.disk_gb_s))},
+            {"memory_gb_s", spread_json(spread_of(row.memory_gb_s))},
+            {"bounds",
+             {{"step_weight_bytes", row.step_weight_bytes},
+              {"compute_s_per_step", bounds.compute_s},
+              {"load_s_per_step", bounds.load_s},
+              {"demand_only_tok_s", bounds.demand_only_tok_s},
+              {"overlap_tok_s", bounds.overlap_tok_s},
+              {"share_of_demand_only", ratio(decode.median, bounds.demand_only_tok_s)},
+              {"share_of_overlap", ratio(decode.median, bounds.overlap_tok_s)}}},
+            {"logits_hash", row.logits_hash}};
+}
+
+std::string route_bench_table(const bench_setting& setting, const std::vector<route_bench_row>& rows, bool colour) {
+    text_table table({"BATCH", "TOK/S", "MIN-MAX", "HIT RATE", "LOADS/STEP", "PREFETCHED", "WASTED", "COMPUTE", "STALL",
+                      "LINK IDLE", "DISK GB/S", "DEMAND BOUND", "OVERLAP BOUND", "LOGITS HASH"});
+    for (const auto& row : rows) {
+        const auto decode = spread_of(row.decode_tok_s);
+        const auto bounds = bounds_of(row);
+        const auto& a = row.after;
+        const auto& b = row.before;
+        const auto steps = static_cast<double>(row.steps);
+        const auto share = [&](double seconds) { return number(100 * ratio(seconds, row.wall_s), 0) + " %"; };
+        const auto bound = [&](double tok_s) {
+            return number(tok_s, 2) + " (" + number(100 * ratio(decode.median, tok_s), 0) + " %)";
+        };
+        table.add({std::to_string(row.options.batch), number(decode.median, 2),
+                   number(decode.min, 2) + "-" + number(decode.max, 2), number(100 * hit_rate(row), 1) + " %",
+                   number(ratio(static_cast<double>(a.demand_loads - b.demand_loads), steps), 1),
+                   number(ratio(static_cast<double>(a.prefetch_loads - b.prefetch_loads), steps), 1),
+                   number(ratio(static_cast<double>(a.prefetch_wasted - b.prefetch_wasted), steps), 1),
+                   share(a.compute_s - b.compute_s), share(a.step_stall_s - b.step_stall_s),
+                   share(a.link_idle_s - b.link_idle_s), number(spread_of(row.disk_gb_s).median, 2),
+                   bound(bounds.demand_only_tok_s), bound(bounds.overlap_tok_s), row.logits_hash});
+    }
+    std::string text = setting.model + ", " + std::to_string(setting.threads) + " threads";
+    if (!rows.empty())
+        text += ", " + std::to_string(rows.front().options.gen_tokens) + " tokens after " +
+                std::to_string(rows.front().options.warm_up) + ", median of " +
+                std::to_string(rows.front().options.repeat) + ", " + std::to_string(rows.front().after.slots) +
+                " expert slots";
+    return text + "\n" + table.print(colour);
+}
+
+} // namespace moira

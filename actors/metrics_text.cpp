@@ -120,6 +120,8 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_load_failures", "loads that failed for good", experts.load_failures);
     out.counter("expert_load_retries", "loads that were tried again", experts.load_retries);
     out.counter("expert_stall_seconds", "time that steps waited for experts", experts.stall_s);
+    out.counter("step_compute_seconds", "time of steps without waiting for experts", experts.compute_s);
+    out.counter("expert_link_idle_seconds", "time of steps in which no expert was read", experts.link_idle_s);
 }
 
 void write_server(metrics_writer& out, const tcp_statistics& server) {

@@ -86,6 +86,8 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"prefetch_useful", experts.prefetch_useful},
         {"prefetch_wasted_bytes", experts.prefetch_wasted_bytes},
         {"stall_s", experts.stall_s},
+        {"compute_s", experts.compute_s},
+        {"link_idle_s", experts.link_idle_s},
         {"recall", or_null(prediction_recall(experts))},
         {"precision", or_null(prediction_precision(experts))},
         {"prediction", prediction_json(experts)},

@@ -1,5 +1,7 @@
 #include "actors/runtime_parts.hpp"
 
+#include <algorithm>
+
 namespace moira {
 
 static pruning_options pruning_options_of(const prune_settings& all) {
@@ -23,6 +25,7 @@ engine_options engine_options_of(const settings& all) {
     const auto& budget = all.experts.ram_budget;
     options.experts_budget_bytes = budget.bytes;
     options.experts_budget_share = budget.kind_of == memory_budget::kind::share ? budget.share : 0.0;
+    options.experts_budget_automatic = budget.kind_of == memory_budget::kind::automatic;
     options.io = all.experts.io == "direct"     ? expert_io::direct
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
@@ -52,6 +55,11 @@ batch_options batch_options_of(const settings& all, const engine& model) {
     options.sequences_max = all.batch.max_sequences;
     options.step_tokens_max = all.batch.max_step_tokens;
     options.chunk_tokens_max = all.batch.max_chunk_tokens;
+    // Where experts do not all fit, a long prompt in one step reads each of them once. Whoever has set a chunk means it.
+    if (all.batch.max_chunk_tokens == batch_settings().max_chunk_tokens) {
+        options.step_tokens_max = std::max(options.step_tokens_max, model.step_rows_max());
+        options.chunk_tokens_max = std::max(options.chunk_tokens_max, model.step_rows_max());
+    }
     options.queue_max = all.server.max_queue;
     options.context_max = model.limits().context_max;
     options.vocabulary = model.shape().vocabulary;

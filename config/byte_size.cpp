@@ -97,6 +97,8 @@ result<double> decimal(std::string_view digits, std::string_view text) {
     return value;
 }
 
+constexpr std::string_view what_fits_text = "auto";
+
 } // namespace
 
 std::uint64_t memory_budget::resolve(std::uint64_t total_bytes) const noexcept {
@@ -131,10 +133,12 @@ result<byte_size> parse_byte_size(std::string_view text) {
 
 result<memory_budget> parse_memory_budget(std::string_view text) {
     std::string_view body = trimmed(text);
+    if (body == what_fits_text)
+        return memory_budget::what_fits();
     if (body.empty() || body.back() != '%') {
         const auto size = parse_byte_size(text);
         if (!size)
-            return fail(errc::invalid_argument, size.error().message + ", or a share such as 50%");
+            return fail(errc::invalid_argument, size.error().message + ", a share such as 50%, or auto");
         return memory_budget::of_bytes(size->bytes);
     }
     body.remove_suffix(1);
@@ -161,6 +165,8 @@ std::string format_byte_size(byte_size size) {
 }
 
 std::string format_memory_budget(const memory_budget& budget) {
+    if (budget.kind_of == memory_budget::kind::automatic)
+        return std::string(what_fits_text);
     if (budget.kind_of == memory_budget::kind::bytes)
         return format_byte_size({budget.bytes});
     std::array<char, 32> digits{};

@@ -39,7 +39,7 @@ struct expert_settings {
     std::string precision = "keep"; ///< exact by default
     std::string profile;
     /// Reads in flight: queue depth beyond 2-4 only adds latency.
-    std::int32_t loader_threads = 2;
+    std::int32_t loader_threads = 3;
 };
 
 struct prune_settings {

@@ -65,8 +65,8 @@ constexpr std::array rows{
     plain<&s::model, &model_settings::path>("model.path", "", "folders in which a model name is looked up first"),
     text<&s::plugins, &plugin_settings::path>("plugins.path", "folder of plugins; empty: beside the executable"),
 
-    plain<&s::experts, &experts::ram_budget>("experts.ram_budget", "bytes or share of all expert bytes",
-                                             "memory for resident experts"),
+    plain<&s::experts, &experts::ram_budget>("experts.ram_budget", "bytes, share of all expert bytes, or auto",
+                                             "memory for resident experts; auto: as many as fit"),
     plain<&s::experts, &experts::vram_budget>("experts.vram_budget", "bytes or share of all expert bytes",
                                               "the same on an accelerator; read only where one is used"),
     text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies),

@@ -3,9 +3,12 @@
 #include "core/base/checked.hpp"
 #include "core/execute/kv_type.hpp"
 #include "core/execute/layer_loop.hpp"
+#include "core/execute/memory_plan.hpp"
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
 #include "core/execute/route_probe.hpp"
+#include "core/experts/available_memory.hpp"
+#include "core/experts/locked_memory.hpp"
 #include "core/model/shown_name.hpp"
 
 #include <algorithm>
@@ -20,6 +23,10 @@ namespace {
 double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
+
+/// Rows of a step that passes every expert once: 2,048 tokens use nearly all experts of a layer, so that more rows save
+/// little, and keep their neighbours waiting for seconds already.
+constexpr std::int32_t long_step_rows = 2'048;
 
 /// How many multi-token-prediction modules are loaded: drafting goes on from the first one's own state.
 std::int32_t mtp_modules(const engine_options& options) { return options.mtp ? 1 : 0; }
@@ -63,6 +70,8 @@ struct engine::impl {
 
     result<void> load(load_progress progress);
     result<void> create_store(const expert_execution& experts);
+    result<void> run_rows(const step_plan& plan, const logits_function& on_logits, forward_observer* observer,
+                          double& stall_s);
     result<void> create_staging(const op_provider& memory);
     result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
     result<void> carry_states(std::span<const std::size_t> stayed);
@@ -90,6 +99,9 @@ struct engine::impl {
     std::unique_ptr<expert_pruning> pruning;
     std::unique_ptr<route_probe> probe;
     route_override* route_choice = nullptr;
+    step_arena::extras arena_extras;
+    bool fits_whole = true;      // all experts are in memory
+    std::int32_t step_rows = 0;  // of one step, in blocks that the arena holds
     double load_s = 0;
 };
 
@@ -113,7 +125,8 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     wanted.loader_threads = options.loader_threads;
     const auto slot_bytes = round_up(wanted.slab_bytes, wanted.slab_alignment);
     const auto all_bytes = slot_bytes * static_cast<std::uint64_t>(wanted.moe_layers) * static_cast<std::uint64_t>(wanted.experts);
-    wanted.budget_bytes = options.experts_budget_share > 0
+    wanted.budget_bytes = options.experts_budget_automatic ? all_bytes
+                          : options.experts_budget_share > 0
                               ? static_cast<std::uint64_t>(std::llround(options.experts_budget_share * static_cast<double>(all_bytes)))
                               : options.experts_budget_bytes;
     auto policy = make_eviction_policy(options.eviction_policy, {.layers = wanted.layers,
@@ -121,10 +134,32 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
                                                                  .moe_layers = wanted.moe_layers});
     if (!policy)
         return tl::unexpected(policy.error());
+    const auto routed = static_cast<std::uint64_t>(wanted.moe_layers) * static_cast<std::uint64_t>(wanted.experts);
+    arena_extras.with_mtp = options.mtp;
+    arena_extras.workspace_bytes = ops.workspace_bytes();
+    const auto* table = embedding_worth_leaving(model, names, limits);
+    const auto reading = (std::uint64_t{options.loader_threads} + 1) * source->scratch_bytes();
+    const bool experts_move = options.experts_budget_automatic || wanted.budget_bytes / slot_bytes < routed;
+    const auto beside = needs_beside_experts(model, names, limits, arena_extras, reading, experts_move ? table : nullptr);
+    const auto planned = plan_expert_budget(beside, std::min(wanted.budget_bytes, all_bytes),
+                                            options.experts_budget_automatic, available_memory_bytes());
+    if (!planned)
+        return fail(planned.error().code, model.folder().string() + ": " + planned.error().message);
+    if (options.experts_budget_automatic)
+        wanted.budget_bytes = *planned;
     auto made_store = expert_store::create(wanted, *source, std::move(*policy));
     if (!made_store)
         return tl::unexpected(made_store.error());
     store = std::move(*made_store);
+    const auto numbers = store->statistics();
+    fits_whole = numbers.slots >= routed;
+    if (fits_whole)
+        return {};
+    // Memory is worth more to experts than to a table of which a token reads one row.
+    if (table)
+        arena_extras.embedding_row_bytes = table->bytes / static_cast<std::uint64_t>(table->shape[0]);
+    if (mtp_modules(options) == 0)
+        step_rows = std::max(limits.rows_max, long_step_rows);
     return {};
 }
 
@@ -211,7 +246,7 @@ result<void> engine::impl::load(load_progress progress) {
     // Before the dense weights: a budget that cannot work is refused at once.
     if (auto done = create_store(*experts); !done)
         return done;
-    auto loaded = loader.load(*experts);
+    auto loaded = loader.load(*experts, arena_extras.embedding_row_bytes > 0);
     if (!loaded)
         return tl::unexpected(loaded.error());
     weights = std::move(*loaded);
@@ -225,8 +260,9 @@ result<void> engine::impl::load(load_progress progress) {
     pruning = std::move(*made_pruning);
     if (auto done = create_probe(); !done)
         return done;
-    const auto workspace_bytes = std::max(ops.workspace_bytes(), probe ? probe->workspace_bytes() : 0);
-    auto made_arena = step_arena::create(model.shape(), limits, memory, workspace_bytes, options.mtp);
+    arena_extras.workspace_bytes = std::max(ops.workspace_bytes(), probe ? probe->workspace_bytes() : 0);
+    arena_extras.with_mtp = options.mtp;
+    auto made_arena = step_arena::create(model.shape(), limits, memory, arena_extras);
     if (!made_arena)
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
@@ -342,6 +378,27 @@ static std::vector<std::int32_t> prompt_rows(const step_plan& plan) {
     return rows;
 }
 
+result<void> engine::impl::run_rows(const step_plan& plan, const logits_function& on_logits, forward_observer* observer,
+                                    double& stall_s) {
+    const auto drafted = drafted_rows(plan);
+    const auto prompts = prompt_rows(plan);
+    const step_context step{model.shape(), weights, arena, *queue, probe.get(), drafted, prompts, pruning.get(), route_choice};
+    if (plan.rows() > limits.rows_max) {
+        if (plan.rows() > step_rows || observer || route_choice)
+            return fail(errc::internal, "a step of " + std::to_string(plan.rows()) + " rows");
+        return forward_in_blocks(step, plan, limits.rows_max, cache, *store, on_logits, stall_s);
+    }
+    if (auto done = arena.upload(plan, *queue); !done)
+        return done;
+    if (probe)
+        probe->begin_step(plan, store->wants_hints());
+    std::vector<std::int32_t> rows;
+    rows.reserve(plan.samples.size());
+    for (const auto& sample : plan.samples)
+        rows.push_back(sample.row);
+    return forward(step, cache, *store, rows, on_logits, observer, stall_s);
+}
+
 engine::engine(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 engine::~engine() = default;
 
@@ -349,10 +406,6 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     const auto begin = std::chrono::steady_clock::now();
     step_result outcome;
     outcome.number = plan.number;
-    std::vector<std::int32_t> rows;
-    rows.reserve(plan.samples.size());
-    for (const auto& sample : plan.samples)
-        rows.push_back(sample.row);
     outcome.samples.reserve(plan.samples.size());
     const auto on_logits = [&](std::size_t index, std::span<const float> logits) {
         const auto& wanted = plan.samples[index];
@@ -365,16 +418,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
             observer->logits(wanted.row, logits);
     };
     impl_->store->begin_step();
-    auto done = impl_->arena.upload(plan, *impl_->queue);
-    if (done) {
-        const auto drafted = drafted_rows(plan);
-        const auto prompts = prompt_rows(plan);
-        const step_context step{impl_->model.shape(), impl_->weights, impl_->arena, *impl_->queue, impl_->probe.get(),
-                                drafted, prompts, impl_->pruning.get(), impl_->route_choice};
-        if (impl_->probe)
-            impl_->probe->begin_step(plan, impl_->store->wants_hints());
-        done = forward(step, impl_->cache, *impl_->store, rows, on_logits, observer, outcome.stall_s);
-    }
+    auto done = impl_->run_rows(plan, on_logits, observer, outcome.stall_s);
     if (!done) {
         outcome.failure = done.error();
         outcome.samples.clear();
@@ -424,6 +468,7 @@ bool engine::has_mtp() const noexcept { return impl_->weights.mtp.has_value(); }
 const model_shape& engine::shape() const noexcept { return impl_->model.shape(); }
 const checkpoint& engine::model() const noexcept { return impl_->model; }
 const execution_limits& engine::limits() const noexcept { return impl_->limits; }
+std::int32_t engine::step_rows_max() const noexcept { return std::max(impl_->step_rows, impl_->limits.rows_max); }
 expert_store& engine::experts() noexcept { return *impl_->store; }
 const std::shared_ptr<route_board>& engine::routes() const noexcept { return impl_->routes; }
 
@@ -480,7 +525,8 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
-           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + (impl_->pruning ? "lossy " + impl_->pruning->lever() + ", " : "") + impl_->source->description() + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
+           (impl_->packing.quantizes() ? "rounded to FP8, " : "") + (impl_->pruning ? "lossy " + impl_->pruning->lever() + ", " : "") + impl_->source->description() +
+           (impl_->weights.embedding_rows ? "; embedding rows read when needed" : "") + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(std::int64_t{impl_->limits.pages} * impl_->limits.page_tokens) + " tokens in " +
            kv_type_name(impl_->limits.kv_type) + ", " + std::to_string(kv_bytes() >> 20) + " MiB";
 }
@@ -489,6 +535,8 @@ std::vector<std::string> engine::notices() const {
     auto all = impl_->model.notices();
     const auto of_store = impl_->store->notices();
     all.insert(all.end(), of_store.begin(), of_store.end());
+    if (impl_->weights.unlocked_bytes > 0)
+        all.push_back(lock_refusal("dense weights", impl_->weights.unlocked_bytes));
     if (impl_->packing.quantizes())
         all.push_back("experts.precision = fp8: experts are rounded from the checkpoint's precision to 8 bits; answers "
                       "differ from the exact ones");

@@ -24,15 +24,16 @@ class route_override;
 
 /// What the engine may use. Sizes are resolved when the model's shape is known.
 struct engine_options {
-    std::int32_t rows_max = 512;       ///< of one step
+    std::int32_t rows_max = 512;       ///< of one step, or of a block of it
     std::int32_t sequences_max = 16;   ///< rows whose logits are wanted in one step of serving
     std::int32_t context_max = 0;      ///< 0: the model's own; never more than that
     std::int32_t page_tokens = 16;
     std::uint64_t kv_budget_bytes = std::uint64_t{1} << 30;  ///< at least one full context is always given
     std::uint64_t experts_budget_bytes = 0;  ///< used when experts_budget_share is 0
     double experts_budget_share = 1.0;       ///< of all slabs of the model
+    bool experts_budget_automatic = false;  ///< instead of both: what memory has left beside everything else
     expert_io io = expert_io::automatic;
-    std::uint32_t loader_threads = 2;
+    std::uint32_t loader_threads = 3;
     std::string eviction_policy = "foresight";  ///< a name that make_eviction_policy knows
     expert_precision precision = expert_precision::keep;  ///< of experts; fp8 is lossy where the checkpoint is wider
     pruning_options pruning = {};  ///< which chosen experts do not run; lossy
@@ -55,7 +56,8 @@ public:
     engine(const engine&) = delete;
     engine& operator=(const engine&) = delete;
 
-    /// Forward pass and sampling of one step. A failure is in the result; the engine stays usable.
+    /// Forward pass and sampling of one step of at most step_rows_max() rows; with an observer, limits().rows_max. A
+    /// failure is in the result; the engine stays usable.
     step_result run_step(const step_plan& plan, forward_observer* observer = nullptr);
 
     /// The multi-token-prediction module on the leading rows of the plan whose run_step has just succeeded (a
@@ -78,13 +80,16 @@ public:
     const model_shape& shape() const noexcept;
     const checkpoint& model() const noexcept;
     const execution_limits& limits() const noexcept;
+    /// Rows that one step may have. More than limits().rows_max where experts do not all fit in memory: such a step takes
+    /// every layer block by block, so that a long prompt reads each expert once.
+    std::int32_t step_rows_max() const noexcept;
     expert_store& experts() noexcept;
     expert_store_statistics expert_statistics() const;              ///< with those of predictors; any thread
     const std::shared_ptr<route_board>& routes() const noexcept;    ///< null: nobody predicts
     std::uint64_t slab_bytes() const noexcept;
     std::uint64_t expert_source_bytes() const noexcept;  ///< of one expert in the checkpoint
     std::uint64_t kv_bytes() const noexcept;  ///< of the KV cache, all layers
-    std::uint64_t dense_bytes() const noexcept;
+    std::uint64_t dense_bytes() const noexcept;          ///< in the checkpoint, the embedding table included
     std::string numerics_id() const;
     std::vector<std::string> lossy() const;  ///< what makes answers differ from the checkpoint's; empty: nothing
     std::map<std::string, std::string> plugins() const;

@@ -12,7 +12,7 @@ result<forced_routes> forced_routes::create(const route_trace& trace, const mode
                                             trace_predictor* predictor) {
     const auto layers = static_cast<std::uint32_t>(shape.moe_layers());
     if (trace.experts != static_cast<std::uint32_t>(shape.moe.experts) ||
-        trace.top_k != static_cast<std::uint32_t>(shape.moe.top_k) || trace.layers < layers)
+        trace.top_k != static_cast<std::uint32_t>(shape.moe.top_k) || trace.layers != layers)
         return fail(errc::invalid_argument, "the recording has " + std::to_string(trace.layers) + " layers of " +
                                                 std::to_string(trace.experts) + " experts, top " +
                                                 std::to_string(trace.top_k) + "; this model needs " +

@@ -40,14 +40,25 @@ result<void> fill_with_noise(device_queue& queue, const device_buffer& pool, std
     return queue.synchronize();
 }
 
-namespace {
-
 result<void> embed(const step_context& step) {
     auto& arena = step.arena;
-    const moira_embedding_args args{static_cast<std::uint32_t>(arena.rows), 0, arena.tokens.as<std::int32_t>(),
-                                    step.weights.embedding.as<void>(), arena.x.as<float>()};
-    return step.queue.launch({{step.weights.embed, &args}});
+    const auto& weights = step.weights;
+    moira_embedding_args args{static_cast<std::uint32_t>(arena.rows), 0, arena.tokens.as<std::int32_t>(),
+                              weights.embedding.as<void>(), arena.x.as<float>()};
+    if (weights.embedding_rows) {
+        // The rows that the step needs are a table of their own.
+        const auto bytes = arena.host_tokens.size() * weights.embedding_rows->row_bytes();
+        if (auto done = weights.embedding_rows->read(arena.host_tokens, std::span(arena.host_embedding_rows).first(bytes)); !done)
+            return done;
+        if (auto done = step.queue.upload(arena.embedding_rows.as<void>(), arena.host_embedding_rows.data(), bytes); !done)
+            return done;
+        args.token_ids = arena.row_numbers.as<std::int32_t>();
+        args.table = arena.embedding_rows.as<void>();
+    }
+    return step.queue.launch({{weights.embed, &args}});
 }
+
+namespace {
 
 /// Shows the residual stream to the observer, through host memory.
 result<void> show_hidden(const step_context& step, std::int32_t layer, const float* rows, forward_observer& observer) {

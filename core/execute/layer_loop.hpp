@@ -22,6 +22,8 @@ struct kv_cache {
 
 /// Numbers between -1 and 1 all over one layer's pool: for measuring.
 result<void> fill_with_noise(device_queue& queue, const device_buffer& pool, std::uint32_t kv_type);
+/// The residual stream becomes the embeddings of the step's tokens.
+result<void> embed(const step_context& step);
 
 /// Logits of one wanted row: [vocabulary].
 using logits_function = std::function<void(std::size_t sample, std::span<const float> logits)>;
@@ -35,5 +37,12 @@ result<void> project_logits(const step_context& step, const norm& last, const fl
 result<void> forward(const step_context& step, kv_cache& cache, expert_store& store,
                      std::span<const std::int32_t> sample_rows, const logits_function& on_logits,
                      forward_observer* observer, double& stall_s);
+
+/// The same for a plan of more rows than the arena holds: every layer takes the rows in blocks of at most `block_rows`
+/// before the next layer begins, so that a long prompt reads each expert once and not once per block. Uploads the plan
+/// itself. Nobody observes, predicts or chooses routes. Results are those of the blocks one after another: ops are
+/// row-exact, and a row attends only to rows before it. Errors: those of forward; invalid_argument (no rows in a block).
+result<void> forward_in_blocks(const step_context& step, const step_plan& plan, std::int32_t block_rows, kv_cache& cache,
+                               expert_store& store, const logits_function& on_logits, double& stall_s);
 
 }  // namespace moira

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/execute/device.hpp"
+#include "core/execute/embedding_file.hpp"
 #include "core/model/model_shape.hpp"
 
 #include <cstdint>
@@ -88,13 +89,15 @@ struct mtp_module {
 /// Everything of a model that is resident for its whole life.
 struct model_weights {
     const prepared_op* embed = nullptr;
-    device_buffer embedding;  ///< rows as stored in the checkpoint
+    device_buffer embedding;  ///< rows as stored in the checkpoint; empty: see embedding_rows
+    std::optional<embedding_file> embedding_rows;  ///< where the table stays on disk
     std::vector<model_layer> layers;
     norm final_norm;
     linear head;
     std::optional<mtp_module> mtp;  ///< only where it was asked for
     device_buffer rope;       ///< f32 [context, width], see rope_table
-    std::uint64_t dense_bytes = 0;
+    std::uint64_t dense_bytes = 0;   ///< in the checkpoint
+    std::uint64_t unlocked_bytes = 0;  ///< that the system may swap out
 };
 
 }  // namespace moira

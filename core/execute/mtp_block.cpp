@@ -1,6 +1,7 @@
 #include "core/execute/mtp_block.hpp"
 
 #include "core/execute/expert_block.hpp"
+#include "core/execute/layer_loop.hpp"
 
 namespace moira {
 
@@ -28,14 +29,13 @@ result<void> run_mtp(const step_context& step, const mtp_module& module, void* k
     auto* x = arena.x.as<float>();
     auto* pair = arena.mtp_input.as<float>();
 
-    const moira_embedding_args embed{static_cast<std::uint32_t>(arena.rows), 0, arena.tokens.as<std::int32_t>(),
-                                     step.weights.embedding.as<void>(), x};
+    if (auto done = embed(step); !done)
+        return done;
     auto embedding_norm = norm_args(module.embedding_norm, arena, x, pair, hidden);
     auto hidden_norm = norm_args(module.hidden_norm, arena, arena.mtp_hidden.as<float>(), pair + hidden, hidden);
     embedding_norm.out_stride = hidden_norm.out_stride = 2 * static_cast<std::uint64_t>(hidden);
     const auto project = linear_args(module.projection, arena, pair, 2 * hidden, x, hidden);
-    if (auto done = step.queue.launch({{step.weights.embed, &embed},
-                                       {module.embedding_norm.op, &embedding_norm},
+    if (auto done = step.queue.launch({{module.embedding_norm.op, &embedding_norm},
                                        {module.hidden_norm.op, &hidden_norm},
                                        {module.projection.op, &project}});
         !done)

@@ -15,9 +15,17 @@ namespace moira {
 /// All memory that one step writes, sized once for the stated maxima. One step at a time uses it. `rows` is the number
 /// of rows of the step.
 struct step_arena {
-    /// `with_mtp`: also what a multi-token-prediction module needs.
+    /// What depends on more than shape and limits.
+    struct extras {
+        std::uint64_t workspace_bytes = 0;
+        bool with_mtp = false;                  ///< also what a multi-token-prediction module needs
+        std::uint64_t embedding_row_bytes = 0;  ///< where the table stays on disk
+    };
     static result<step_arena> create(const model_shape& shape, const execution_limits& limits, const op_provider& memory,
-                                     std::uint64_t workspace_bytes, bool with_mtp = false);
+                                     const extras& more);
+
+    /// Device memory that create() takes, saturating.
+    static std::uint64_t bytes_needed(const model_shape& shape, const execution_limits& limits, const extras& more);
 
     /// Copies a plan's arrays to the device. Errors: internal (larger than the arena, or arrays that contradict each
     /// other), device_error.
@@ -30,6 +38,12 @@ struct step_arena {
     device_buffer attention_rows;            ///< moira_attention_row [rows]
     device_buffer page_table;                ///< i32 [pages]
     std::int32_t page_table_entries = 0;
+
+    // of the step's tokens, where the embedding table stays on disk
+    device_buffer embedding_rows;  ///< [rows, embedding_row_bytes], as in the checkpoint
+    device_buffer row_numbers;     ///< i32 [rows]: 0, 1, 2, ...
+    std::vector<token_id> host_tokens;          ///< of the step
+    std::vector<std::byte> host_embedding_rows; ///< the same as embedding_rows
 
     // activations, f32
     device_buffer x;              ///< [rows, hidden]: the residual stream
@@ -60,5 +74,8 @@ struct step_arena {
     std::vector<std::int32_t> host_expert_ids;
     std::vector<float> host_logits;  ///< [logits_rows_max, vocabulary]
 };
+
+/// Kernels index host and device memory by a plan's arrays. Errors: internal (they contradict each other).
+result<void> check_plan(const step_plan& plan);
 
 }  // namespace moira

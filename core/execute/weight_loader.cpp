@@ -1,6 +1,7 @@
 #include "core/execute/weight_loader.hpp"
 
 #include "core/base/float_formats.hpp"
+#include "core/experts/locked_memory.hpp"
 
 #include <algorithm>
 #include <array>
@@ -60,8 +61,18 @@ result<std::vector<std::byte>> weight_loader::read_widened(const checkpoint_weig
     return std::vector<std::byte>(widened.begin(), widened.end());
 }
 
+result<device_buffer> weight_loader::create_buffer(std::uint64_t bytes, std::uint64_t alignment) {
+    auto buffer = device_buffer::create(memory_, bytes, alignment);
+    // Small ones share their pages with all sorts of things.
+    constexpr std::uint64_t worth_locking_bytes = 1 << 20;
+    if (buffer && memory_.device_class == "cpu" && bytes >= worth_locking_bytes &&
+        !lock_memory(buffer->as<void>(), bytes))
+        unlocked_bytes_ += bytes;
+    return buffer;
+}
+
 result<device_buffer> weight_loader::to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment) {
-    MOIRA_TRY(buffer, device_buffer::create(memory_, count, alignment));
+    MOIRA_TRY(buffer, create_buffer(count, alignment));
     if (auto copied = queue_.upload(buffer.as<void>(), bytes, count); !copied)
         return tl::unexpected(copied.error());
     if (auto done = queue_.synchronize(); !done)
@@ -86,11 +97,23 @@ result<device_buffer> weight_loader::pack_bytes(const op_provider& provider, con
     info.struct_size = sizeof info;
     if (const auto status = provider.api->pack_query(provider.device, &desc, &info); status != MOIRA_OK)
         return tl::unexpected(plugin_error(provider, status, "packing " + name));
-    std::vector<std::byte> packed(info.packed_bytes), scratch(info.scratch_bytes);
-    const auto status = provider.api->pack(provider.device, &desc, sources.data(), packed.data(), scratch.data());
-    if (status != MOIRA_OK)
-        return tl::unexpected(plugin_error(provider, status, "packing " + name));
-    return to_device(packed.data(), packed.size(), std::max(info.alignment, device_alignment));
+    const auto alignment = std::max(info.alignment, device_alignment);
+    std::vector<std::byte> scratch(info.scratch_bytes);
+    const auto pack_into = [&](void* packed) -> result<void> {
+        const auto status = provider.api->pack(provider.device, &desc, sources.data(), packed, scratch.data());
+        return status == MOIRA_OK ? result<void>() : tl::unexpected(plugin_error(provider, status, "packing " + name));
+    };
+    // In place where the device's memory is ours: the largest matrix need not lie in memory three times.
+    if (memory_.device_class == "cpu") {
+        MOIRA_TRY(buffer, create_buffer(info.packed_bytes, alignment));
+        if (auto packed = pack_into(buffer.as<void>()); !packed)
+            return tl::unexpected(packed.error());
+        return buffer;
+    }
+    std::vector<std::byte> packed(info.packed_bytes);
+    if (auto done = pack_into(packed.data()); !done)
+        return tl::unexpected(done.error());
+    return to_device(packed.data(), packed.size(), alignment);
 }
 
 result<device_buffer> weight_loader::pack(const op_provider& provider, const moira_pack_desc& desc,
@@ -314,14 +337,19 @@ result<expert_execution> weight_loader::prepare_experts(expert_precision precisi
     return made;
 }
 
-result<model_weights> weight_loader::load(const expert_execution& experts) {
+result<model_weights> weight_loader::load(const expert_execution& experts, bool embedding_on_disk) {
     model_weights made;
     MOIRA_TRY(embedding_weight, stored(names_.embedding));
     MOIRA_TRY(embed, ops_.prepare(describe_.embedding(embedding_weight.quantization.weight_type)));
     made.embed = embed;
-    MOIRA_TRY(embedding_bytes, read_bytes(*embedding_weight.weight));
-    MOIRA_TRY(embedding, to_device(embedding_bytes.data(), embedding_bytes.size()));
-    made.embedding = std::move(embedding);
+    if (embedding_on_disk) {
+        made.embedding_rows.emplace(model_, *embedding_weight.weight);
+        loaded_bytes_ += embedding_weight.weight->bytes;
+    } else {
+        MOIRA_TRY(embedding_bytes, read_bytes(*embedding_weight.weight));
+        MOIRA_TRY(embedding, to_device(embedding_bytes.data(), embedding_bytes.size()));
+        made.embedding = std::move(embedding);
+    }
 
     for (std::int32_t index = 0; index < shape_.layers; ++index) {
         MOIRA_TRY(layer, load_layer(index, shape_.layer_is_moe[static_cast<std::size_t>(index)], experts));
@@ -341,6 +369,7 @@ result<model_weights> weight_loader::load(const expert_execution& experts) {
     MOIRA_TRY(rope, to_device(table.data(), table.size() * sizeof(float)));
     made.rope = std::move(rope);
     made.dense_bytes = loaded_bytes_;
+    made.unlocked_bytes = unlocked_bytes_;
     return made;
 }
 

@@ -28,8 +28,9 @@ public:
     /// Absent experts (a model without MoE layers) are an error of the shape check, not of this function.
     result<expert_execution> prepare_experts(expert_precision precision);
 
-    /// With the first multi-token-prediction module when the names have it.
-    result<model_weights> load(const expert_execution& experts);
+    /// With the first multi-token-prediction module when the names have it. `embedding_on_disk`: rows of the embedding
+    /// table are read when tokens need them.
+    result<model_weights> load(const expert_execution& experts, bool embedding_on_disk = false);
 
 private:
     result<norm> load_norm(const std::string& name, std::int32_t width);
@@ -52,6 +53,8 @@ private:
     result<std::vector<std::byte>> read_widened(const checkpoint_weight& weight);
     result<device_buffer> load_f32(const std::string& name, std::int32_t elements);
     result<device_buffer> to_device(const void* bytes, std::uint64_t count, std::uint64_t alignment = device_alignment);
+    /// Device memory that is locked where it can be.
+    result<device_buffer> create_buffer(std::uint64_t bytes, std::uint64_t alignment);
     result<device_buffer> pack(const op_provider& provider, const moira_pack_desc& desc,
                                std::span<const checkpoint_weight> weights);
     result<device_buffer> pack_bytes(const op_provider& provider, const moira_pack_desc& desc,
@@ -68,7 +71,7 @@ private:
     const op_provider& memory_;
     device_queue& queue_;
     load_progress progress_;
-    std::uint64_t loaded_bytes_ = 0;
+    std::uint64_t loaded_bytes_ = 0, unlocked_bytes_ = 0;
     std::uint64_t dense_bytes_total_ = 0;
 };
 

@@ -1,4 +1,6 @@
+#include "core/experts/available_memory.hpp"
 #include "core/experts/expert_store_parts.hpp"
+#include "core/experts/locked_memory.hpp"
 
 #include <algorithm>
 
@@ -128,6 +130,13 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
     const auto slots = slots_for(budget_bytes, impl_->options, impl_->sizes);
     if (!slots)
         return tl::unexpected(slots.error());
+    const std::uint64_t now_bytes = static_cast<std::uint64_t>(statistics().slots) * impl_->sizes.slot_bytes;
+    const std::uint64_t more_bytes = static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes;
+    // Touching memory that is not there would end the process, and not only this call.
+    if (const auto available = available_memory_bytes();
+        available > 0 && more_bytes > now_bytes && more_bytes - now_bytes > available)
+        return fail(errc::out_of_memory, std::to_string(more_bytes - now_bytes) + " bytes more for experts, but only " +
+                                             std::to_string(available) + " are available");
     const std::lock_guard held(impl_->lock);
     if (auto grown = impl_->arena.grow(static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes); !grown)
         return grown;
@@ -189,6 +198,8 @@ std::vector<std::string> expert_store::notices() const {
             "; from " + std::to_string(now.slots_floor * impl_->sizes.slot_bytes) + " bytes on " +
             (replaced ? "it works" : "that is done"));
     }
+    if (const auto unlocked = impl_->arena.unlocked_bytes(); unlocked > 0)
+        sentences.push_back(lock_refusal("experts", unlocked));
     return sentences;
 }
 

@@ -85,10 +85,16 @@ bool expert_store::wants_hints() const {
 void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits) {
     const std::lock_guard held(impl_->lock);
     const bool known = layer >= 0 && layer < impl_->options.layers;
-    for (const expert_hint& hint : experts)
-        if (known && hint.expert >= 0 && hint.expert < impl_->options.experts &&
-            !impl_->table.holds({layer, hint.expert}))
+    for (const expert_hint& hint : experts) {
+        if (!known || hint.expert < 0 || hint.expert >= impl_->options.experts)
+            continue;
+        impl_->existing.push_back(hint);
+        if (!impl_->table.holds({layer, hint.expert}))
             impl_->absent.push_back(hint);
+    }
+    if (known)
+        impl_->table.hinted(layer, impl_->existing);
+    impl_->existing.clear();
     impl_->hints.give(layer, impl_->absent, experts.size(), std::chrono::steady_clock::now(), visits);
     impl_->absent.clear();
     if (impl_->hints.waiting() > 0)

@@ -78,7 +78,7 @@ struct expert_store::impl {
     std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
     std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
     prefetch_hints hints;
-    std::vector<expert_hint> absent;                                  // for hint(); empty between calls
+    std::vector<expert_hint> existing, absent;                        // for hint(); empty between calls
     std::vector<std::chrono::steady_clock::time_point> begun_by_slot; // of speculative loads
     double head_start_s = 0;                              // by which useful ones were ahead of their demand, on average
     double stall_per_load_s = 0;                          // on average

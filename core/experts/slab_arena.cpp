@@ -1,6 +1,7 @@
 #include "core/experts/slab_arena.hpp"
 
 #include "core/base/checked.hpp"
+#include "core/experts/locked_memory.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -61,6 +62,7 @@ slab_arena& slab_arena::operator=(slab_arena&& other) noexcept {
     std::swap(base_, other.base_);
     std::swap(capacity_bytes_, other.capacity_bytes_);
     std::swap(usable_bytes_, other.usable_bytes_);
+    std::swap(locked_, other.locked_);
     return *this;
 }
 
@@ -79,6 +81,7 @@ result<void> slab_arena::grow(std::uint64_t bytes) {
         return {};
     if (::mprotect(base_ + usable_bytes_, wanted - usable_bytes_, PROT_READ | PROT_WRITE) != 0)
         return fail(errc::out_of_memory, refusal(bytes));
+    locked_ = lock_memory(base_ + usable_bytes_, wanted - usable_bytes_) && locked_;
     usable_bytes_ = wanted;
     return {};
 }
@@ -87,6 +90,7 @@ void slab_arena::shrink(std::uint64_t bytes) noexcept {
     const std::uint64_t kept = round_up(bytes, page_bytes());
     if (kept >= usable_bytes_)
         return;
+    ::munlock(base_ + kept, usable_bytes_ - kept); // locked pages cannot be given back
     ::madvise(base_ + kept, usable_bytes_ - kept, MADV_DONTNEED);
     ::mprotect(base_ + kept, usable_bytes_ - kept, PROT_NONE);
     usable_bytes_ = kept;

@@ -33,6 +33,9 @@ public:
     std::uint64_t usable_bytes() const noexcept { return usable_bytes_; }
     std::uint64_t capacity_bytes() const noexcept { return capacity_bytes_; }
 
+    /// Of the usable ones: that the system refuses to lock in memory, see lock_memory.
+    std::uint64_t unlocked_bytes() const noexcept { return locked_ ? 0 : usable_bytes_; }
+
     /// Makes at least `bytes` usable. Errors: out_of_memory (the system refuses, or more than the capacity).
     result<void> grow(std::uint64_t bytes);
 
@@ -47,6 +50,7 @@ private:
     std::byte* base_ = nullptr;
     std::uint64_t capacity_bytes_ = 0;
     std::uint64_t usable_bytes_ = 0;
+    bool locked_ = true;
 };
 
 } // namespace moira

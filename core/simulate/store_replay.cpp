@@ -79,9 +79,9 @@ private:
     void play_wave(std::uint32_t layer, const wave& now);
     void collect_prompt_only(std::size_t step, std::uint32_t layer);
     void give_hints(std::size_t step, std::uint32_t layer);
-    void hint(std::size_t step, std::uint32_t layer);
+    void hint(std::size_t step, std::uint32_t layer, std::size_t visits);
     std::optional<speculative_read> next_speculative(double now_s);
-    bool worth_loading(const expert_hint& hint, residency_table::speculative_room room) const;
+    bool worth_loading(float probability, residency_table::speculative_room room) const;
     prefetch_figures measured() const;
 
     /// The clock goes on; the link speculates meanwhile.
@@ -235,11 +235,11 @@ void replayed_store::give_hints(std::size_t step, std::uint32_t layer) {
         const std::size_t of_step = step + (std::size_t{layer} + ahead) / trace_.layers;
         // More rows together choose nearly every expert of a layer, so a prediction would say nothing.
         if (of_step < walk_.steps() && walk_.rows(of_step).size() <= hint_rows_max)
-            hint(of_step, (layer + ahead) % trace_.layers);
+            hint(of_step, (layer + ahead) % trace_.layers, ahead);
     }
 }
 
-void replayed_store::hint(std::size_t step, std::uint32_t layer) {
+void replayed_store::hint(std::size_t step, std::uint32_t layer, std::size_t visits) {
     for (const auto at : walk_.rows(step)) {
         predictor_->predict(at, layer, predicted_);
         rows_.add(predicted_);
@@ -252,18 +252,19 @@ void replayed_store::hint(std::size_t step, std::uint32_t layer) {
             absent_.push_back(hinted_.back());
     }
     table_.hinted(number, hinted_);
-    hints_.give(number, absent_, hinted_.size(), simulated_time(now_s_));
+    hints_.give(number, absent_, hinted_.size(), simulated_time(now_s_), visits);
     hinted_.clear();
     absent_.clear();
 }
 
 std::optional<speculative_read> replayed_store::next_speculative(double now_s) {
     while (const auto hint = hints_.take()) {
-        const expert_id expert{hints_.layer(), hint->expert};
+        const expert_id expert{hint->layer, hint->expert};
         const bool may_evict = !counts_.bypass;
         const auto room = table_.holds(expert) ? residency_table::speculative_room::none
                                                : table_.room_for_speculation(expert, may_evict);
-        const auto slot = worth_loading(*hint, room) ? table_.take_speculative(expert, may_evict) : std::nullopt;
+        const auto slot =
+            worth_loading(hint->probability, room) ? table_.take_speculative(expert, may_evict) : std::nullopt;
         if (!slot) {
             hints_.refuse();
             continue;
@@ -275,12 +276,12 @@ std::optional<speculative_read> replayed_store::next_speculative(double now_s) {
     return std::nullopt;
 }
 
-bool replayed_store::worth_loading(const expert_hint& hint, residency_table::speculative_room room) const {
+bool replayed_store::worth_loading(float probability, residency_table::speculative_room room) const {
     if (room == residency_table::speculative_room::none || hints_.policy.mode == prefetch_mode::off)
         return false;
     const bool evicts = room == residency_table::speculative_room::evicts;
     return hints_.policy.mode == prefetch_mode::always ||
-           estimate_prefetch(static_cast<double>(hint.probability), evicts, hints_.policy.idle_core, measured())
+           estimate_prefetch(static_cast<double>(probability), evicts, hints_.policy.idle_core, measured())
                .worthwhile();
 }
 
@@ -353,8 +354,9 @@ result<std::int32_t> check(const route_trace& trace, const replay_options& optio
         return fail(errc::invalid_argument, "the geometry is that of another number of layers");
     if (options.travelling_max < 1)
         return fail(errc::invalid_argument, "at least one absent expert must be sent for at a time");
-    if (options.layers_ahead > trace.layers)
-        return fail(errc::invalid_argument, "hints reach at most one step ahead");
+    if (options.layers_ahead > std::min<std::size_t>(trace.layers, hint_visits_max))
+        return fail(errc::invalid_argument,
+                    "hints reach at most " + std::to_string(hint_visits_max) + " layers and one step ahead");
     return model_layers;
 }
 

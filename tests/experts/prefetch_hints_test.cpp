@@ -26,10 +26,12 @@ TEST_CASE("hints are taken likeliest first, and no more than a hint may load") {
     auto hints = always_hints();
     hints.policy.loads_per_hint_max = 2;
     hints.give(3, std::array{expert_hint{7, 0.9F}, expert_hint{1, 0.5F}, expert_hint{4, 0.2F}}, 5, at_ms(0));
-    CHECK(hints.layer() == 3);
     CHECK(hints.waiting() == 2);
     CHECK(hints.counts().refused == 3); // two of five were not absent, one is over the limit
-    CHECK(hints.take()->expert == 7);
+    const auto first = hints.take();
+    REQUIRE(first);
+    CHECK(first->layer == 3);
+    CHECK(first->expert == 7);
     CHECK(hints.take()->expert == 1);
     CHECK_FALSE(hints.take());
 }
@@ -42,6 +44,39 @@ TEST_CASE("a newer hint and the next wave drop what waits") {
     hints.wave_begins(2, at_ms(2));
     CHECK(hints.counts().cancelled == 3);
     CHECK(hints.waiting() == 0);
+}
+
+TEST_CASE("hints for the next two visits wait side by side, the nearer one first") {
+    auto hints = always_hints();
+    hints.give(1, std::array{expert_hint{7, 0.9F}, expert_hint{6, 0.8F}}, 2, at_ms(0), 1);
+    hints.give(2, std::array{expert_hint{8, 0.9F}, expert_hint{9, 0.8F}}, 2, at_ms(0), 2);
+    CHECK(hints.counts().cancelled == 0);
+    CHECK(hints.take()->layer == 1);
+    hints.wave_begins(1, at_ms(1)); // drops what waits for it, and only that
+    CHECK(hints.counts().cancelled == 1);
+    CHECK(hints.waiting() == 2);
+    hints.missed(1, 7);
+    CHECK(hints.counts().absent_chosen == 1);
+    SUBCASE("a second wave of the same visit leaves the other hint alone") {
+        hints.wave_begins(1, at_ms(2));
+        CHECK(hints.waiting() == 2);
+    }
+    SUBCASE("a newer hint for the same visit replaces what waits and remembers what was hinted") {
+        CHECK(hints.take()->expert == 8);
+        hints.give(2, std::array{expert_hint{9, 0.9F}, expert_hint{3, 0.1F}}, 2, at_ms(2), 1);
+        CHECK(hints.counts().absent == 5);
+        CHECK(hints.counts().cancelled == 2);
+        hints.wave_begins(2, at_ms(3));
+        hints.missed(2, 8); // on its way by the earlier hint
+        CHECK(hints.counts().absent_chosen == 2);
+    }
+    SUBCASE("a visit of another layer in its place drops it") {
+        hints.wave_begins(3, at_ms(2));
+        CHECK(hints.waiting() == 0);
+        hints.wave_begins(2, at_ms(3));
+        hints.missed(2, 8);
+        CHECK(hints.counts().misses == 1);
+    }
 }
 
 TEST_CASE("with the mode off every hint is refused and still judged") {
@@ -87,7 +122,8 @@ TEST_CASE("random hints, takes and waves: every hint ends once") {
             std::vector<expert_hint> absent;
             for (std::int32_t expert = 0; expert < static_cast<std::int32_t>(random() % 8); ++expert)
                 absent.push_back({expert, 0.5F});
-            hints.give(static_cast<std::int32_t>(random() % 4), absent, absent.size() + random() % 3, at_ms(turn));
+            hints.give(static_cast<std::int32_t>(random() % 4), absent, absent.size() + random() % 3, at_ms(turn),
+                       1 + random() % 2);
             break;
         }
         case 1:

@@ -1,7 +1,7 @@
 #include "tools/moira/route_bench.hpp"
 
 #include "core/execute/forced_routes.hpp"
-#include "tools/moira/demand_replay.hpp"
+#include "core/simulate/store_replay.hpp"
 #include "tools/moira/sequence_places.hpp"
 
 #include <algorithm>
@@ -116,6 +116,35 @@ result<void> measure_repeats(route_bench_row& row, engine& model, route_measurem
     return {};
 }
 
+/// What the same store would have to load without any prefetching.
+result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, const model_shape& shape) {
+    walk_options side_by_side;
+    side_by_side.batch = static_cast<std::uint32_t>(row.options.batch);
+    side_by_side.repeat = true;
+    side_by_side.steps_max = static_cast<std::uint64_t>(row.options.warm_up) + row.steps;
+    const auto walk = expert_walk::create(trace, side_by_side);
+    if (!walk)
+        return tl::unexpected(walk.error());
+    auto policy = make_eviction_policy(row.after.bypass ? "lru" : row.after.policy,
+                                       {shape.layers, shape.moe.experts, shape.moe_layers()});
+    if (!policy)
+        return tl::unexpected(policy.error());
+    replay_options options;
+    options.slots = static_cast<slot_index>(row.after.slots);
+    options.model_layers = shape.layers;
+    options.warm_up_steps = static_cast<std::uint64_t>(row.options.warm_up);
+    return replay_store(*walk, options, **policy);
+}
+
+/// The recording as this model's: its n-th layer that routes is the model's n-th layer with experts.
+route_trace for_model(route_trace trace, const model_shape& shape) {
+    trace.layer_numbers.clear();
+    for (std::size_t layer = 0; layer < shape.layer_is_moe.size(); ++layer)
+        if (shape.layer_is_moe[layer])
+            trace.layer_numbers.push_back(static_cast<std::uint16_t>(layer));
+    return trace;
+}
+
 } // namespace
 
 route_bounds bounds_of(const route_bench_row& row) {
@@ -158,8 +187,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     if (auto done = measure_repeats(row, model, steps, memory, disk, interrupted, progress); !done)
         return tl::unexpected(done.error());
     row.logits_hash = steps.hash();
-    const auto replayed = replay_demand(trace, model.shape(), options.batch, static_cast<std::int32_t>(row.after.slots),
-                                        row.after.bypass, options.warm_up, static_cast<std::int32_t>(row.steps));
+    const auto replayed = replay_demand(row, for_model(trace, model.shape()), model.shape());
     if (!replayed)
         return tl::unexpected(replayed.error());
     row.replayed_hits = replayed->hits;

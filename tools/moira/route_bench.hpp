@@ -27,7 +27,7 @@ struct route_bench_row {
     double step_weight_bytes = 0;               ///< dense ones and the distinct experts of a step
     expert_store_statistics before, after;
     std::uint64_t steps = 0;
-    std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see demand_replay
+    std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see replay_store
     double source_bytes = 0;                             ///< of one expert in the checkpoint
     double wall_s = 0;                                   ///< of all measured steps
     std::string logits_hash;                             ///< of all sequences

@@ -100,7 +100,6 @@ struct engine::impl {
     std::unique_ptr<route_probe> probe;
     route_override* route_choice = nullptr;
     step_arena::extras arena_extras;
-    bool fits_whole = true;      // all experts are in memory
     std::int32_t step_rows = 0;  // of one step, in blocks that the arena holds
     double load_s = 0;
 };
@@ -139,10 +138,16 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     arena_extras.workspace_bytes = ops.workspace_bytes();
     const auto* table = embedding_worth_leaving(model, names, limits);
     const auto reading = (std::uint64_t{options.loader_threads} + 1) * source->scratch_bytes();
-    const bool experts_move = options.experts_budget_automatic || wanted.budget_bytes / slot_bytes < routed;
-    const auto beside = needs_beside_experts(model, names, limits, arena_extras, reading, experts_move ? table : nullptr);
+    const auto available = available_memory_bytes();
+    const auto with_table = needs_beside_experts(model, names, limits, arena_extras, reading, nullptr);
+    // Memory is worth more to experts than to a table of which a token reads one row.
+    const bool fits_all = wanted.budget_bytes / slot_bytes >= routed &&
+                          (!options.experts_budget_automatic || plan_expert_budget(with_table, all_bytes, false, available));
+    if (table && !fits_all)
+        arena_extras.embedding_row_bytes = table->bytes / static_cast<std::uint64_t>(table->shape[0]);
+    const auto beside = table && !fits_all ? needs_beside_experts(model, names, limits, arena_extras, reading, table) : with_table;
     const auto planned = plan_expert_budget(beside, std::min(wanted.budget_bytes, all_bytes),
-                                            options.experts_budget_automatic, available_memory_bytes());
+                                            options.experts_budget_automatic, available);
     if (!planned)
         return fail(planned.error().code, model.folder().string() + ": " + planned.error().message);
     if (options.experts_budget_automatic)
@@ -151,13 +156,8 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     if (!made_store)
         return tl::unexpected(made_store.error());
     store = std::move(*made_store);
-    const auto numbers = store->statistics();
-    fits_whole = numbers.slots >= routed;
-    if (fits_whole)
+    if (store->statistics().slots >= routed)
         return {};
-    // Memory is worth more to experts than to a table of which a token reads one row.
-    if (table)
-        arena_extras.embedding_row_bytes = table->bytes / static_cast<std::uint64_t>(table->shape[0]);
     if (mtp_modules(options) == 0)
         step_rows = std::max(limits.rows_max, long_step_rows);
     return {};

@@ -77,9 +77,9 @@ void expert_store::set_prefetch(const prefetch_policy& policy) {
 bool expert_store::wants_hints() const {
     const std::lock_guard held(impl_->lock);
     const auto& table = impl_->table;
-    // With a certain prediction and a free slot: what no hint can beat.
+    // With the likeliest prediction lately and a free slot: what no hint can beat.
     return impl_->queue.can_speculate() && table.resident() < impl_->sizes.routed_experts &&
-           impl_->worth_loading(1.0F, residency_table::speculative_room::free);
+           impl_->worth_loading(static_cast<float>(impl_->hints.likeliest()), residency_table::speculative_room::free);
 }
 
 void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits) {

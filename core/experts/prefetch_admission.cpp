@@ -9,8 +9,8 @@ prefetch_estimate estimate_prefetch(double probability, bool evicts, bool idle_c
     prefetch_estimate estimate;
     // No more can be saved than the stall itself, and no more than the time by which the read begins earlier.
     estimate.gain_s = probability * std::min(measured.stall_per_load_s, measured.lead_s);
-    // A demand load that meets the read waits for half of it on average.
-    estimate.cost_s = measured.contention * measured.read_s / 2;
+    // A demand load that meets a wrong read waits for half of it on average; a right one is joined.
+    estimate.cost_s = (1 - probability) * measured.contention * measured.read_s / 2;
     // Without a processor to spare, reading and packing take their time from the step, right or wrong.
     if (!idle_core)
         estimate.cost_s += measured.cpu_s;

@@ -9,6 +9,13 @@ namespace {
 /// Weight of the newest hint's lead in the average.
 constexpr double newest_weight = 0.125;
 
+/// Promises after which the correction is trusted, and after which old ones count for half: some dozen tokens, and some
+/// hundred.
+constexpr double promises_min = 32, promises_max = 2048;
+
+/// What remains of the likeliest hint after a newer one: it is forgotten within a few tokens.
+constexpr double likeliest_kept = 63.0 / 64;
+
 } // namespace
 
 prefetch_hints::prefetch_hints(std::int32_t experts) {
@@ -41,7 +48,16 @@ void prefetch_hints::give(std::int32_t layer, std::span<const expert_hint> absen
     for (const expert_hint& named : absent) {
         auto known = hint.absent[static_cast<std::size_t>(named.expert)];
         counts_.absent += !known;
+        promised_ += known ? 0.0 : static_cast<double>(named.probability);
         known = true;
+    }
+    if (promised_ > promises_max) {
+        promised_ /= 2;
+        kept_ /= 2;
+    }
+    if (!absent.empty()) {
+        const double best = static_cast<double>(absent.front().probability) * correction();
+        likeliest_ = std::max(best, likeliest_ * likeliest_kept);
     }
     counts_.given += given;
     const auto wanted = policy.mode == prefetch_mode::off ? 0 : std::max(policy.loads_per_hint_max, 0);
@@ -56,9 +72,13 @@ std::optional<prefetch_hints::taken_hint> prefetch_hints::take() {
             continue;
         const expert_hint likeliest = hint.waiting.back();
         hint.waiting.pop_back();
-        return taken_hint{hint.layer, likeliest.expert, likeliest.probability};
+        return taken_hint{hint.layer, likeliest.expert, likeliest.probability * static_cast<float>(correction())};
     }
     return std::nullopt;
+}
+
+double prefetch_hints::correction() const noexcept {
+    return promised_ < promises_min ? 1.0 : std::min(kept_ / promised_, 1.0);
 }
 
 void prefetch_hints::wave_begins(std::int32_t layer, std::chrono::steady_clock::time_point now) {
@@ -84,6 +104,7 @@ void prefetch_hints::missed(std::int32_t layer, std::int32_t expert) {
     ++counts_.misses;
     auto hinted = judged_.absent[static_cast<std::size_t>(expert)];
     counts_.absent_chosen += hinted;
+    kept_ += hinted ? 1.0 : 0.0;
     hinted = false; // the same layer in the next step is another prediction's turn
 }
 

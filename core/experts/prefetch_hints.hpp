@@ -46,7 +46,8 @@ public:
         float probability = 0;
     };
 
-    /// The likeliest hint that waits for the nearest layer; whoever takes it must load or refuse it.
+    /// The likeliest hint that waits for the nearest layer; whoever takes it must load or refuse it. Its probability is
+    /// corrected: predictions are calibrated over all experts, but those that are absent are chosen less often.
     std::optional<taken_hint> take();
     void refuse() noexcept { ++counts_.refused; }
 
@@ -55,6 +56,9 @@ public:
 
     /// The wave asks for an expert that was absent when the hint was given.
     void missed(std::int32_t layer, std::int32_t expert);
+
+    /// Corrected probability of the likeliest absent expert of a hint, of the best ones lately; 1 before any was given.
+    double likeliest() const noexcept { return likeliest_; }
 
     std::size_t waiting() const noexcept;
     double lead_s() const noexcept { return lead_s_; } ///< from a hint to the visit it was for, on average
@@ -70,11 +74,14 @@ private:
 
     void drop_waiting(open_hint& hint) noexcept;
     void drop(open_hint& hint) noexcept;
+    double correction() const noexcept;
 
     std::int32_t visited_ = -1;                   // layer of the newest wave
     open_hint judged_;                            // of that visit
     std::array<open_hint, hint_visits_max> open_; // of the visits to come, the next one first
     double lead_s_ = 0;
+    double promised_ = 0, kept_ = 0; // sums over absent experts: probabilities, and whether they were chosen
+    double likeliest_ = 1;
     hint_counts counts_;
 };
 

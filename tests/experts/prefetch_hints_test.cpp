@@ -111,6 +111,25 @@ TEST_CASE("the lead is what lies between a hint and the first wave of its layer"
     CHECK(hints.lead_s() == doctest::Approx(0.004));
 }
 
+TEST_CASE("probabilities are corrected by how absent experts turned out, and the likeliest ones are remembered") {
+    auto hints = always_hints();
+    CHECK(hints.likeliest() == 1.0);
+    for (int turn = 0; turn < 400; ++turn) {
+        hints.give(1, std::array{expert_hint{2, 0.8F}, expert_hint{5, 0.4F}}, 2, at_ms(turn));
+        const auto taken = hints.take();
+        REQUIRE(taken);
+        if (turn == 0)
+            CHECK(taken->probability == 0.8F); // nothing is known yet
+        if (turn == 399) {
+            CHECK(taken->probability == doctest::Approx(0.8 * 0.5 / 1.2).epsilon(0.05));
+            CHECK(hints.likeliest() == doctest::Approx(0.8 * 0.5 / 1.2).epsilon(0.05));
+        }
+        hints.wave_begins(1, at_ms(turn));
+        if (turn % 2 == 0)
+            hints.missed(1, 2); // half of the time one of the two, where 1.2 were promised
+    }
+}
+
 TEST_CASE("random hints, takes and waves: every hint ends once") {
     std::mt19937 random(3);
     auto hints = always_hints();
@@ -172,5 +191,8 @@ TEST_CASE("a load pays when what it saves is more than what it costs, and nothin
 
     auto busy = disk;
     busy.contention = 1;
-    CHECK_FALSE(estimate_prefetch(0.8, false, true, busy).worthwhile());
+    // A right read that demand meets is joined; a wrong one holds it up.
+    CHECK(estimate_prefetch(0.8, false, true, busy).worthwhile());
+    CHECK(estimate_prefetch(0.4, false, true, busy).cost_s == doctest::Approx(0.6e-3));
+    CHECK_FALSE(estimate_prefetch(0.4, false, true, busy).worthwhile());
 }

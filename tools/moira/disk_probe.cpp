@@ -2,7 +2,6 @@
 
 #include "core/base/checked.hpp"
 #include "core/experts/expert_read_plan.hpp"
-#include "core/experts/huge_page_buffer.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -55,6 +54,14 @@ result<disk_probe> disk_probe::create(const checkpoint& model, std::uint64_t byt
     if (made.files_.empty())
         return fail(errc::invalid_argument,
                     "no file of the model holds a read of " + std::to_string(bytes_each) + " bytes");
+    for (std::uint32_t reader = 0; reader < reads_in_flight; ++reader) {
+        auto buffer = huge_page_buffer::create(made.bytes_each_);
+        if (!buffer)
+            return tl::unexpected(buffer.error());
+        // Touched now: whoever asks later how much memory is left gets a true answer.
+        std::memset(buffer->bytes().data(), 1, buffer->bytes().size());
+        made.buffers_.push_back(std::move(*buffer));
+    }
     return made;
 }
 
@@ -64,6 +71,7 @@ disk_probe::disk_probe(disk_probe&& other) noexcept {
 
 disk_probe& disk_probe::operator=(disk_probe&& other) noexcept {
     std::swap(files_, other.files_);
+    std::swap(buffers_, other.buffers_);
     std::swap(bytes_each_, other.bytes_each_);
     std::swap(places_, other.places_);
     return *this;
@@ -77,22 +85,17 @@ disk_probe::~disk_probe() {
 result<double> disk_probe::measure(std::chrono::milliseconds duration) {
     constexpr std::size_t reads_max = 4096; // far more than fit the time
     std::vector<reader> readers(reads_in_flight);
-    std::vector<huge_page_buffer> buffers;
     for (reader& each : readers) {
         for (std::size_t read = 0; read < reads_max; ++read) {
             const file& from = files_[places_() % files_.size()];
             const auto blocks = (from.bytes - bytes_each_) / read_alignment + 1;
             each.places.emplace_back(from.descriptor, places_() % blocks * read_alignment);
         }
-        auto buffer = huge_page_buffer::create(bytes_each_);
-        if (!buffer)
-            return tl::unexpected(buffer.error());
-        buffers.push_back(std::move(*buffer));
     }
     const auto begin = std::chrono::steady_clock::now();
     std::vector<std::thread> threads;
     for (std::size_t index = 0; index < readers.size(); ++index)
-        threads.emplace_back([&, index] { readers[index].run(buffers[index].bytes(), begin + duration); });
+        threads.emplace_back([&, index] { readers[index].run(buffers_[index].bytes(), begin + duration); });
     for (std::thread& thread : threads)
         thread.join();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/experts/huge_page_buffer.hpp"
 #include "core/model/checkpoint.hpp"
 
 #include <chrono>
@@ -37,6 +38,7 @@ private:
     disk_probe() = default;
 
     std::vector<file> files_;
+    std::vector<huge_page_buffer> buffers_; // one for each read in flight, touched
     std::uint64_t bytes_each_ = 0;
     std::mt19937_64 places_{1};
 };

@@ -1,6 +1,7 @@
 #include "tools/moira/route_bench_command.hpp"
 
 #include "tools/moira/load_model.hpp"
+#include "tools/moira/model_lookup.hpp"
 #include "tools/moira/route_bench_report.hpp"
 
 #include <cstdio>
@@ -27,23 +28,37 @@ weight_bytes weights_of(const engine& model) {
     return weights;
 }
 
-result<route_bench_row> run_row(const route_bench_request& request, command_context& context,
-                                const route_bench_options& options, const route_trace& trace, bench_setting& setting,
-                                const std::function<bool()>& interrupted) {
-    auto room = load_model(request.model, context);
+/// All that lives through a call. Probes take their memory before the model takes what is left.
+struct route_bench_call {
+    const route_bench_request& request;
+    command_context& context;
+    memory_probe memory;
+    disk_probe disk;
+    std::function<bool()> interrupted;
+    bench_setting setting = {};
+};
+
+result<disk_probe> open_disk_probe(const settings& all, const std::string& wanted) {
+    const auto found = find_model(wanted, places_of_models(all));
+    if (!found)
+        return tl::unexpected(found.error());
+    const auto opened = checkpoint::open(found->folder);
+    if (!opened)
+        return tl::unexpected(opened.error());
+    return disk_probe::create(*opened, summarize(*opened).bytes_per_expert);
+}
+
+/// A model of its own for each row, so that each begins with an empty store.
+result<route_bench_row> run_row(route_bench_call& call, const route_bench_options& options, const route_trace& trace) {
+    auto room = load_model(call.request.model, call.context);
     if (!room)
         return tl::unexpected(room.error());
-    auto memory = memory_probe::create(*room->pool, request.probe_mib << 20);
-    if (!memory)
-        return tl::unexpected(memory.error());
-    auto disk = disk_probe::create(room->model->model(), room->model->expert_source_bytes());
-    if (!disk)
-        return tl::unexpected(disk.error());
-    setting.model = room->model->model().folder().filename().string();
-    setting.threads = room->pool->size();
-    setting.probe_bytes = memory->bytes();
+    call.setting.model = room->model->model().folder().filename().string();
+    call.setting.threads = room->pool->size();
+    call.setting.probe_bytes = call.memory.bytes();
     const auto progress = progress_line();
-    auto row = measure_routes(*room, trace, *memory, *disk, weights_of(*room->model), options, interrupted, progress);
+    auto row = measure_routes(*room, trace, call.memory, call.disk, weights_of(*room->model), options, call.interrupted,
+                              progress);
     if (progress)
         progress("");
     return row;
@@ -61,15 +76,20 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
     const auto trace = read_route_trace(request.routes);
     if (!trace)
         return tl::unexpected(trace.error());
-    const auto threads =
-        all.compute.threads > 0 ? static_cast<std::uint32_t>(all.compute.threads) : read_device_facts().cpu_cores;
-    options.prefetch = prefetch_policy_of(all, threads);
-    const auto interrupted = watch_interrupt();
-    bench_setting setting;
+    compute_pool pool(
+        {static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
+    options.prefetch = prefetch_policy_of(all, pool.size());
+    auto memory = memory_probe::create(pool, request.probe_mib << 20);
+    if (!memory)
+        return tl::unexpected(memory.error());
+    auto disk = open_disk_probe(all, request.model);
+    if (!disk)
+        return tl::unexpected(disk.error());
+    route_bench_call call{request, context, std::move(*memory), std::move(*disk), watch_interrupt()};
     std::vector<route_bench_row> rows;
     for (const auto batch : request.batches) {
         options.batch = batch;
-        auto row = run_row(request, context, options, *trace, setting, interrupted);
+        auto row = run_row(call, options, *trace);
         if (!row && (row.error().code != errc::cancelled || rows.empty()))
             return tl::unexpected(row.error());
         if (!row)
@@ -78,9 +98,9 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
     }
     auto array = nlohmann::ordered_json::array();
     for (const auto& row : rows)
-        array.push_back(route_bench_json(setting, row));
+        array.push_back(route_bench_json(call.setting, row));
     const auto printed =
-        context.json ? print_json(array) : print_text(route_bench_table(setting, rows, context.colour));
+        context.json ? print_json(array) : print_text(route_bench_table(call.setting, rows, context.colour));
     if (!printed)
         return tl::unexpected(printed.error());
     return rows.size() == request.batches.size() ? exit_done : exit_interrupted;

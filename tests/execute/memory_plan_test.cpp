@@ -1,0 +1,50 @@
+#include "core/execute/memory_plan.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace moira;
+
+namespace {
+
+constexpr std::uint64_t mib = 1ULL << 20;
+
+memory_needs some_needs() {
+    memory_needs needs;
+    needs.dense = 100 * mib;
+    needs.loading = 10 * mib;
+    needs.kv_cache = 20 * mib;
+    needs.step = 5 * mib;
+    needs.reading = 3 * mib;
+    return needs;
+}
+
+} // namespace
+
+TEST_CASE("a budget that fits beside everything else is granted, to the byte") {
+    const auto needs = some_needs();
+    REQUIRE(needs.beside_experts() == 128 * mib + memory_margin_bytes);
+    const auto available = needs.beside_experts() + 50 * mib;
+    CHECK(*plan_expert_budget(needs, 50 * mib, false, available) == 50 * mib);
+    const auto refused = plan_expert_budget(needs, 50 * mib + 1, false, available);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == errc::out_of_memory);
+}
+
+TEST_CASE("auto takes what is left, and no more than there are experts") {
+    const auto needs = some_needs();
+    const auto available = needs.beside_experts() + 50 * mib;
+    CHECK(*plan_expert_budget(needs, 70 * mib, true, available) == 50 * mib);
+    CHECK(*plan_expert_budget(needs, 30 * mib, true, available) == 30 * mib);
+}
+
+TEST_CASE("a model whose other needs do not fit is refused, also while it is loaded") {
+    auto needs = some_needs();
+    CHECK_FALSE(plan_expert_budget(needs, 1, true, needs.beside_experts()));
+    needs.loading = 200 * mib;
+    CHECK_FALSE(plan_expert_budget(needs, 1, true, needs.beside_experts() + 50 * mib));
+    CHECK_FALSE(plan_expert_budget(needs, 1, false, 1));
+}
+
+TEST_CASE("where nobody knows what is available, what was asked for is tried") {
+    CHECK(*plan_expert_budget(some_needs(), 7 * mib, true, 0) == 7 * mib);
+}

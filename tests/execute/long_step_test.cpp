@@ -24,9 +24,9 @@ std::vector<std::uint64_t> hashes_of(engine& model, const std::vector<token_id>&
 }
 
 test_engine with_slots(const std::string& model, const std::string& plugin, std::uint64_t slots) {
-    const auto whole = test_engine::required(golden_folder(model), {});
     test_engine::wanted how;
     how.plugin = plugin;
+    const auto whole = test_engine::required(golden_folder(model), how); // how large a slab is depends on the plugin
     how.options = options_with_slots(slots, whole.model->slab_bytes());
     how.options.rows_max = block_rows;
     how.options.sequences_max = 4;

@@ -96,8 +96,42 @@ if [ "$code" -ne 130 ]; then
     failures=$((failures + 1))
 fi
 
-expect 2 --routes some.routes --json
-holds out '"code":"unsupported"'
+# A recorded routing: the same logits whatever is in memory and whatever is loaded ahead of need.
+python3 - "$work/demo.routes" <<'EOF'
+import struct, sys
+layers, experts, top_k, tokens = 7, 32, 4, 40
+ids = bytes((token * 5 + layer * 3 + rank * 8) % experts for token in range(tokens) for layer in range(layers)
+            for rank in range(top_k))
+with open(sys.argv[1], "wb") as file:
+    file.write(b"MOEROUT1" + struct.pack("<4HI", layers, experts, top_k, 1, tokens) + ids)
+    file.write(struct.pack("<e", 0.25) * len(ids))
+EOF
+routed=(--routes "$work/demo.routes" --gen-tokens 6 --repeat 2 --warm-up 4 --probe-mib 4 --threads 1 --json)
+expect 0 "${routed[@]}" --batch 1,3
+for field in decode_tok_s stall_s compute_s link_idle_s demand_loads demand_loads_without_prefetch disk_gb_s memory_gb_s \
+    demand_only_tok_s overlap_tok_s logits_hash; do
+    if [ "$(grep -o "\"$field\":" "$work/out" | wc -l)" -ne 2 ]; then
+        echo "the field $field is not in both rows of --routes"
+        failures=$((failures + 1))
+    fi
+done
+hash="$(grep -o '"logits_hash":"[0-9a-f]*"' "$work/out" | head -n 1)"
+for prefetch in off always; do
+    expect 0 "${routed[@]}" --batch 1 --set experts.ram_budget=40% --set experts.prefetch=$prefetch \
+        --predictor scripted:recall=0.8,precision=0.7
+    holds out "$hash"
+done
+if grep -q '"prefetch_loads":0,' "$work/out"; then
+    echo "nothing was loaded ahead of need"
+    failures=$((failures + 1))
+fi
+expect 0 "${routed[@]}" --batch 1 --set experts.ram_budget=40%
+loads="$(grep -o '"demand_loads":[0-9]*' "$work/out" | head -n 1 | cut -d : -f 2)"
+holds out "\"demand_loads_without_prefetch\":$loads"
+expect 2 "${routed[@]}" --batch 1 --predictor nonsense
+expect 2 --predictor scripted --json
+expect 2 --ops "${routed[@]}"
+expect 1 --routes "$work/none.routes" --json
 expect 2 --batch 0
 expect 2 --batch 1,x
 expect 2 --gen-tokens 1

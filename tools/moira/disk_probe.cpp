@@ -73,6 +73,7 @@ disk_probe& disk_probe::operator=(disk_probe&& other) noexcept {
     std::swap(files_, other.files_);
     std::swap(buffers_, other.buffers_);
     std::swap(bytes_each_, other.bytes_each_);
+    std::swap(direct_, other.direct_);
     std::swap(places_, other.places_);
     return *this;
 }

@@ -85,6 +85,7 @@ result<void> probe(route_bench_row& row, memory_probe& memory, disk_probe& disk)
     if (!read)
         return tl::unexpected(read.error());
     row.disk_gb_s.push_back(*read);
+    row.disk_direct = disk.direct();
     return {};
 }
 

@@ -24,6 +24,7 @@ struct route_bench_row {
     route_bench_options options;
     std::vector<double> decode_tok_s;           ///< one per repeat
     std::vector<double> disk_gb_s, memory_gb_s; ///< before the first repeat and after each
+    bool disk_direct = true;                    ///< see disk_probe::direct
     double step_weight_bytes = 0;               ///< dense ones and the distinct experts of a step
     expert_store_statistics before, after;
     std::uint64_t steps = 0;

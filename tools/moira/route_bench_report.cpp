@@ -73,6 +73,7 @@ nlohmann::ordered_json route_bench_json(const bench_setting& setting, const rout
             {"link_idle_s", row.after.link_idle_s - row.before.link_idle_s},
             {"experts", experts_json(row)},
             {"disk_gb_s", spread_json(spread_of(row.disk_gb_s))},
+            {"disk_direct", row.disk_direct},
             {"memory_gb_s", spread_json(spread_of(row.memory_gb_s))},
             {"bounds",
              {{"step_weight_bytes", row.step_weight_bytes},

@@ -235,7 +235,7 @@ std::string_view setting_type_name(const setting_row& row) {
             else if constexpr (std::is_same_v<value, byte_size>)
                 return "bytes such as 512MiB";
             else if constexpr (std::is_same_v<value, memory_budget>)
-                return "bytes such as 2GiB or a share such as 50%";
+                return "bytes such as 2GiB, a share such as 50%, or auto";
             else if constexpr (std::is_same_v<value, std::string>)
                 return "text";
             else

@@ -45,7 +45,10 @@ TEST_CASE("a budget is bytes or a share, and a share needs a total") {
     CHECK(parse_memory_budget("100 %")->resolve(UINT64_MAX) == UINT64_MAX);
     CHECK(parse_memory_budget("0.5%")->resolve(1'000) == 5);
     CHECK(parse_memory_budget("2GiB")->resolve(10) == std::uint64_t{2} << 30);
-    for (const char* text : {"0%", "0.0009%", "100.1%", "-5%", "%", "nan%", "1e1%", "5 0%", "half"})
+    CHECK(*parse_memory_budget(" auto ") == memory_budget::what_fits());
+    CHECK(memory_budget::what_fits().resolve(1'001) == 1'001);
+    CHECK(format_memory_budget(memory_budget::what_fits()) == "auto");
+    for (const char* text : {"0%", "0.0009%", "100.1%", "-5%", "%", "nan%", "1e1%", "5 0%", "half", "auto%", "automatic"})
         CHECK_MESSAGE(!parse_memory_budget(text).has_value(), text);
 }
 

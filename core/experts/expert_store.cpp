@@ -1,6 +1,7 @@
 #include "core/experts/expert_store.hpp"
 
 #include "core/experts/expert_store_sizes.hpp"
+#include "core/experts/layer_counters.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/experts/slab_arena.hpp"
 #include "core/experts/transfer_queue.hpp"
@@ -9,7 +10,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <optional>
 
 namespace moira {
 double expert_store_statistics::hit_rate() const noexcept {
@@ -73,6 +73,7 @@ struct expert_store::impl {
     std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
     std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
     prefetch_hints hints;
+    layer_counters by_layer;
     std::vector<expert_hint> absent; // for hint(); empty between calls
     std::uint64_t met_by_demand = 0; // waves with demand loads that found a speculative one running
     expert_store_statistics counters;
@@ -92,7 +93,7 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
              .layout_id = wanted.layout_id,
              .pass_waves = static_cast<std::uint64_t>(wanted.moe_layers)}),
       load_by_slot(static_cast<std::size_t>(numbers.routed_experts)), seen(static_cast<std::size_t>(wanted.experts)),
-      hints(wanted.experts),
+      hints(wanted.experts), by_layer(wanted.layers, wanted.experts),
       queue(
           from, lock, [this](expert_load& load) { finished(load); }, [this] { return next_speculative(); }) {
     absent.reserve(seen.size());
@@ -180,6 +181,7 @@ void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> e
         taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
         (resident ? taken.resident : taken.missing).push_back(pin.expert);
         count_demand(layer, pin.expert, resident, drafted);
+        by_layer.visited({layer, pin.expert}, resident, pin.speculative);
     }
     met_by_demand += met;
     pins.clear();
@@ -212,8 +214,10 @@ std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slo
 /// What the hint has to do with an expert that a wave asks for. One that is on its way is joined: whoever waits for it
 /// waits for the read that has begun.
 void expert_store::impl::note_prefetched(std::int32_t layer, const residency_table::pin& pin) {
-    if (pin.speculative || pin.state == slot_state::empty)
+    if (pin.speculative || pin.state == slot_state::empty) {
         hints.missed(layer, pin.expert);
+        by_layer.hinted(layer, hints.counts());
+    }
     if (pin.state == slot_state::loading)
         load_by_slot[static_cast<std::size_t>(pin.slot)]->wanted = true;
 }
@@ -244,6 +248,7 @@ std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
         }
         auto load = make_load(expert, *slot);
         load->prefetched = true;
+        by_layer.loading_ahead(expert.layer);
         load_by_slot[static_cast<std::size_t>(*slot)] = load;
         return load;
     }
@@ -295,13 +300,13 @@ void expert_store::impl::release(wave& ended) {
 result<void> expert_store::impl::wait(wave& wanted) {
     std::unique_lock held(lock);
     const auto begin = std::chrono::steady_clock::now();
-    bool stalled = false;
+    std::optional<std::int32_t> stalled; // the wave's layer
     result<void> outcome;
     // First whatever nobody has begun: sleeping for a running load would leave a queued one lying.
     for (const wave::member& member : wanted.members) {
         if (!member.load || member.load->over())
             continue;
-        stalled = true;
+        stalled = member.load->expert.layer;
         queue.help(member.load, held);
         if (member.load->state == load_state::failed)
             break;
@@ -316,8 +321,11 @@ result<void> expert_store::impl::wait(wave& wanted) {
             break;
         }
     }
-    if (stalled)
-        counters.stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (stalled) {
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        counters.stall_s += seconds;
+        by_layer.waited(*stalled, seconds);
+    }
     return outcome;
 }
 
@@ -469,6 +477,10 @@ expert_store_statistics expert_store::statistics() const {
     shown.hints = impl_->hints.counts();
     shown.hints_waiting = impl_->hints.waiting();
     shown.prefetch_measured = impl_->measured();
+    shown.slot_bytes = impl_->sizes.slot_bytes;
+    shown.slots_all = static_cast<std::uint64_t>(impl_->sizes.routed_experts);
+    shown.slots_to_halve = impl_->by_layer.curve().slots_to_halve(shown.slots);
+    shown.layers = impl_->by_layer.shown();
     return shown;
 }
 

@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/layer_statistics.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
 #include "core/route/route_board.hpp"
@@ -59,6 +60,9 @@ struct expert_store_statistics {
     double stall_s = 0;  ///< time that acquirers waited for loads
     bool bypass = false; ///< below the floor: most-recently-used eviction, see eviction_policy
     std::string policy;  ///< name of the policy in use: "lru"
+    std::uint64_t slot_bytes = 0, slots_all = 0; ///< of one slot; experts of the whole model
+    std::uint64_t slots_to_halve = 0; ///< with so many there would be about half as many loads (miss_curve); 0: unknown
+    std::vector<layer_statistics> layers; ///< that were asked for
     double hit_rate() const noexcept;
 };
 

@@ -27,7 +27,8 @@ holds() {
     fi
 }
 
-machine=(--ram 2GiB --memory-gb-s 20 --disk-gb-s 1)
+speeds=(--memory-gb-s 20 --disk-gb-s 1)
+machine=(--ram 2GiB "${speeds[@]}")
 expect 0 "${machine[@]}" --json
 holds out '"fits":true,"slots":224,"expected_hit_rate":1.0'
 holds out '"reasons":\[\]'
@@ -47,15 +48,15 @@ expect 0 --ram 64MiB --memory-gb-s 20
 holds out 'does not run'
 
 # Models that are not there: only their shapes.
-expect 0 --shape qwen3-30b-a3b --context 4096 "${machine[@]}" --ram 16GiB --json
+expect 0 --shape qwen3-30b-a3b --context 4096 "${speeds[@]}" --ram 16GiB --json
 holds out '"slots_all":6144'
 holds out '"fp8":{"slots":'
-expect 0 --shape qwen3-30b-a3b --layers 6 --dtype fp8 --context 4096 "${machine[@]}" --ram 6GiB --vram 24GiB --json
+expect 0 --shape qwen3-30b-a3b --layers 6 --dtype fp8 --context 4096 "${speeds[@]}" --ram 6GiB --vram 24GiB --json
 holds out '"fp8":null'
 holds out '"vram":{"bytes":25769803776,"used":false'
 expect 0 --shape qwen3-30b-a3b --context 4096 --ram 16GiB --memory-gb-s 20
 holds out '--disk-gb-s'
-expect 0 --shape gpt-oss-20b --context 4096 "${machine[@]}" --ram 64GiB --json
+expect 0 --shape gpt-oss-20b --context 4096 "${speeds[@]}" --ram 64GiB --json
 holds out '"fits":false'
 holds out 'this version does not run the model'
 

@@ -213,7 +213,8 @@ std::string plan_text(const plan_answer& answer, bool colour) {
     if (answer.verified)
         add_verification(table, *answer.verified);
     std::string settings;
-    for (const auto& [key, value] : settings_json(answer).items())
+    const auto wanted = settings_json(answer);
+    for (const auto& [key, value] : wanted.items())
         settings += (settings.empty() ? "--set " : " --set ") + key + "=" + value.dump();
     if (plan.budget.placed && !settings.empty())
         table.add({"settings", settings});

@@ -1,5 +1,6 @@
 #include "actors/metrics_text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string_view>
@@ -7,6 +8,10 @@
 namespace moira {
 
 namespace {
+
+/// Layers that get series of their own: each is a label that whoever scrapes must keep. The largest published models have
+/// 94 layers with experts.
+constexpr std::size_t metric_layers_max = 128;
 
 /// Shortest text that reads back as the same number.
 std::string shown(double number) {
@@ -52,6 +57,17 @@ public:
         for (const auto& lever : identity.lossy)
             lossy += (lossy.empty() ? "" : ",") + lever;
         text_.append(escaped(lossy)).append("\"} 1\n");
+    }
+
+    /// One value per layer, label `layer`; `value` tells it.
+    template <class Value>
+    void per_layer(std::string_view name, std::string_view help, const expert_store_statistics& experts, Value value) {
+        head(name, help, "counter");
+        for (std::size_t i = 0; i < std::min(experts.layers.size(), metric_layers_max); ++i) {
+            const auto& layer = experts.layers[i];
+            text_.append("moira_").append(name).append("{layer=\"").append(std::to_string(layer.layer)).append("\"} ");
+            text_.append(shown(value(layer))).append("\n");
+        }
     }
 
     std::string take() { return std::move(text_); }
@@ -122,6 +138,12 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_stall_seconds", "time that steps waited for experts", experts.stall_s);
     out.counter("step_compute_seconds", "time of steps without waiting for experts", experts.compute_s);
     out.counter("expert_link_idle_seconds", "time of steps in which no expert was read", experts.link_idle_s);
+    out.per_layer("layer_expert_hits", "uses of experts of the layer that were in memory", experts,
+                  [](const layer_statistics& layer) { return layer.hits; });
+    out.per_layer("layer_expert_demand_loads", "loads that the layer waited for", experts,
+                  [](const layer_statistics& layer) { return layer.demand_loads; });
+    out.per_layer("layer_expert_stall_seconds", "time that the layer waited for experts", experts,
+                  [](const layer_statistics& layer) { return layer.stall_s; });
 }
 
 void write_server(metrics_writer& out, const tcp_statistics& server) {

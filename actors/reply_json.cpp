@@ -95,6 +95,22 @@ ordered_json experts_json(const expert_store_statistics& experts) {
     };
 }
 
+ordered_json expert_layers_json(const expert_store_statistics& experts) {
+    const auto disk_bytes = experts.prefetch_wasted == 0 ? 0 : experts.prefetch_wasted_bytes / experts.prefetch_wasted;
+    auto layers = ordered_json::array();
+    for (const auto& layer : experts.layers)
+        layers.push_back({{"layer", layer.layer},
+                          {"hits", layer.hits},
+                          {"demand_loads", layer.demand_loads},
+                          {"hit_rate", or_null(layer.hit_rate())},
+                          {"recall", or_null(layer.recall())},
+                          {"prefetch_loads", layer.prefetch_loads},
+                          {"prefetch_useful", layer.prefetch_useful},
+                          {"prefetch_wasted_bytes", layer.unused_bytes(disk_bytes)},
+                          {"stall_s", layer.stall_s}});
+    return layers;
+}
+
 ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts) {
     const auto share = [](std::uint64_t part, std::uint64_t all) {
         return static_cast<double>(part) / static_cast<double>(all);
@@ -166,6 +182,7 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
     };
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
     value["experts"] = experts_json(statistics.experts);
+    value["experts"]["layers"] = expert_layers_json(statistics.experts);
     value["speculation"] = speculation_json(statistics.identity, batch.speculation);
     value["speculation"]["dropped"] = batch.dropped_drafts;
     value["speculation"]["draft_failures"] = batch.draft_failures;

@@ -24,7 +24,7 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
              .layout_id = wanted.layout_id,
              .pass_waves = static_cast<std::uint64_t>(wanted.moe_layers)}),
       load_by_slot(static_cast<std::size_t>(numbers.routed_experts)), seen(static_cast<std::size_t>(wanted.experts)),
-      hints(wanted.experts),
+      hints(wanted.experts), by_layer(wanted.layers, wanted.experts),
       queue(
           from, lock, [this](expert_load& load) { finished(load); }, [this] { return next_speculative(); }) {
     absent.reserve(seen.size());
@@ -167,6 +167,10 @@ expert_store_statistics expert_store::statistics() const {
     shown.compute_s = impl_->step_s - impl_->step_stall_s;
     shown.step_stall_s = impl_->step_stall_s;
     shown.link_idle_s = impl_->step_s - impl_->step_busy_s;
+    shown.slot_bytes = impl_->sizes.slot_bytes;
+    shown.slots_all = static_cast<std::uint64_t>(impl_->sizes.routed_experts);
+    shown.slots_to_halve = impl_->by_layer.curve().slots_to_halve(shown.slots);
+    shown.layers = impl_->by_layer.shown();
     return shown;
 }
 

@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/layer_statistics.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
 #include "core/route/pruning_report.hpp"
@@ -63,6 +64,9 @@ struct expert_store_statistics {
     double compute_s = 0, step_stall_s = 0, link_idle_s = 0;
     bool bypass = false; ///< below the floor: hints evict nothing, and a policy that does not work there is replaced
     std::string policy;  ///< name of the policy in use: "lru"
+    std::uint64_t slot_bytes = 0, slots_all = 0; ///< of one slot; experts of the whole model
+    std::uint64_t slots_to_halve = 0; ///< with so many there would be about half as many loads (miss_curve); 0: unknown
+    std::vector<layer_statistics> layers; ///< that were asked for
     double hit_rate() const noexcept;
 };
 

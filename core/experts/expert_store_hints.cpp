@@ -13,8 +13,10 @@ constexpr double newest_weight = 0.125;
 /// What the hint has to do with an expert that a wave asks for. One that is on its way is joined: whoever waits for it
 /// waits for the read that has begun.
 void expert_store::impl::note_prefetched(std::int32_t layer, const residency_table::pin& pin) {
-    if (pin.speculative || pin.state == slot_state::empty)
+    if (pin.speculative || pin.state == slot_state::empty) {
         hints.missed(layer, pin.expert);
+        by_layer.hinted(layer, hints.counts());
+    }
     if (pin.speculative) {
         const std::chrono::duration<double> ahead =
             std::chrono::steady_clock::now() - begun_by_slot[static_cast<std::size_t>(pin.slot)];
@@ -39,6 +41,7 @@ std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
         }
         auto load = make_load(expert, *slot);
         load->prefetched = true;
+        by_layer.loading_ahead(expert.layer);
         begun_by_slot[static_cast<std::size_t>(*slot)] = std::chrono::steady_clock::now();
         load_by_slot[static_cast<std::size_t>(*slot)] = load;
         return load;

@@ -2,6 +2,7 @@
 
 #include "core/experts/expert_store.hpp"
 #include "core/experts/expert_store_sizes.hpp"
+#include "core/experts/layer_counters.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/experts/slab_arena.hpp"
 #include "core/experts/transfer_queue.hpp"
@@ -32,6 +33,7 @@ struct expert_lease::impl {
     expert_store::impl* store;
     std::vector<member> members; // in the order of `experts`
     std::vector<std::int32_t> experts, resident, missing;
+    std::int32_t layer = 0;
     double stall_s = 0; // waited for so far
 };
 
@@ -78,6 +80,7 @@ struct expert_store::impl {
     std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
     std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
     prefetch_hints hints;
+    layer_counters by_layer;
     std::vector<expert_hint> existing, absent;                        // for hint(); empty between calls
     std::vector<std::chrono::steady_clock::time_point> begun_by_slot; // of speculative loads
     double head_start_s = 0;                              // by which useful ones were ahead of their demand, on average

@@ -65,6 +65,7 @@ void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> e
         hints.wave_begins(layer, std::chrono::steady_clock::now());
     table.pin_wave(layer, experts, pins, prompt_only, continues);
     ++counters.waves;
+    taken.layer = layer;
     taken.experts.assign(experts.begin(), experts.end());
     taken.members.reserve(pins.size());
     bool met = false;
@@ -81,6 +82,7 @@ void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> e
         taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
         (resident ? taken.resident : taken.missing).push_back(pin.expert);
         count_demand(layer, pin.expert, resident, drafted);
+        by_layer.visited({layer, pin.expert}, resident, pin.speculative);
     }
     met_by_demand += met;
     pins.clear();
@@ -156,6 +158,7 @@ void expert_store::impl::note_stall(wave& waited, std::chrono::steady_clock::tim
     const std::chrono::duration<double> stall = std::chrono::steady_clock::now() - begin;
     waited.stall_s += stall.count();
     counters.stall_s += stall.count();
+    by_layer.waited(waited.layer, stall.count());
 }
 
 /// What a load on demand costs whoever waits for it: the figure that hints must beat.

@@ -1,6 +1,7 @@
 #include "core/experts/miss_curve.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace moira {
 
@@ -11,30 +12,38 @@ constexpr double repeated_loads_min = 64;
 
 } // namespace
 
-miss_curve::miss_curve(std::int32_t layers, std::int32_t experts)
-    : experts_(experts), stacks_(static_cast<std::size_t>(layers)),
-      order_(static_cast<std::size_t>(layers) * static_cast<std::size_t>(experts)),
-      distance_(static_cast<std::size_t>(experts)) {
-    for (std::size_t layer = 0; layer < stacks_.size(); ++layer)
-        stacks_[layer].begin = static_cast<std::uint32_t>(layer * static_cast<std::size_t>(experts));
+miss_curve::miss_curve(std::int32_t layers, std::int32_t experts, std::int32_t stride)
+    : experts_(experts), stride_(stride), layer_visited_(static_cast<std::size_t>(layers)),
+      stacks_(static_cast<std::size_t>((layers + stride - 1) / stride)),
+      order_(stacks_.size() * static_cast<std::size_t>(experts)), distance_(static_cast<std::size_t>(experts)) {
+    for (std::size_t watched = 0; watched < stacks_.size(); ++watched)
+        stacks_[watched].begin = static_cast<std::uint32_t>(watched * static_cast<std::size_t>(experts));
 }
 
 void miss_curve::visit(expert_id expert) noexcept {
-    auto& seen = stacks_[static_cast<std::size_t>(expert.layer)];
-    const auto wanted = static_cast<std::uint16_t>(expert.expert);
-    const auto begin = order_.begin() + static_cast<std::ptrdiff_t>(seen.begin);
-    const auto end = begin + static_cast<std::ptrdiff_t>(seen.size);
-    const auto place = std::find(begin, end, wanted);
-    ++visits_;
-    if (place == end) {
-        ++first_;
-        layers_visited_ += seen.size == 0;
-        ++seen.size;
-    } else {
-        ++distance_[static_cast<std::size_t>(place - begin)];
+    const auto layer = static_cast<std::size_t>(expert.layer);
+    if (!layer_visited_[layer]) {
+        layer_visited_[layer] = true;
+        ++layers_visited_;
     }
-    std::copy_backward(begin, place, place + 1);
-    *begin = wanted;
+    if (expert.layer % stride_ != 0)
+        return;
+    auto& seen = stacks_[static_cast<std::size_t>(expert.layer / stride_)];
+    const auto wanted = static_cast<std::uint16_t>(expert.expert);
+    std::uint16_t* const order = order_.data() + seen.begin;
+    ++visits_;
+    // One pass: each place takes what stood before it, until the wanted one is found.
+    std::uint16_t before = wanted;
+    for (std::uint32_t distance = 0; distance < seen.size; ++distance) {
+        std::swap(order[distance], before);
+        if (before == wanted) {
+            ++distance_[distance];
+            return;
+        }
+    }
+    order[seen.size] = before;
+    ++first_;
+    ++seen.size;
 }
 
 double miss_curve::repeated_loads(std::uint64_t slots) const noexcept {

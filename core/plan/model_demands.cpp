@@ -10,9 +10,6 @@ namespace moira {
 
 namespace {
 
-/// Slots begin on this (device_alignment and every packing ask for no more).
-constexpr std::uint64_t slot_alignment = 64;
-
 /// gate, up and down in E4M3 with an f32 scale per block.
 std::uint64_t fp8_expert_bytes(const model_shape& shape) {
     const auto hidden = static_cast<std::uint64_t>(shape.hidden), inner = static_cast<std::uint64_t>(shape.moe.inner);

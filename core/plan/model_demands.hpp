@@ -9,6 +9,9 @@
 
 namespace moira {
 
+/// Slots begin on this: no device and no packing asks for more.
+inline constexpr std::uint64_t slot_alignment = 64;
+
 /// What a model asks of a machine, in bytes. From headers alone: no weight is read.
 struct model_demands {
     model_shape shape;

@@ -135,6 +135,11 @@ class WhatAClientGets(Shared):
                 values[name] = float(value)
         self.assertGreaterEqual(values["moira_finished_requests"], 1)
         self.assertEqual(values["moira_http_connections"], 1)
+        layers = [name for name in values if name.startswith("moira_layer_expert_hits{layer=")]
+        self.assertEqual(sum(values[name] for name in layers), values["moira_expert_hits"])
+        told = self.server.statistics()["experts"]["layers"]
+        self.assertEqual(len(told), len(layers))
+        self.assertTrue(all(0 <= layer["hit_rate"] <= 1 and layer["stall_s"] >= 0 for layer in told))
 
     def test_many_requests_on_one_connection(self):
         connection = http.client.HTTPConnection(*self.server.http_address, timeout=ANSWER_S)

@@ -43,12 +43,13 @@ class Run(unittest.TestCase):
         self.assertEqual(piped.returncode, 0, piped.stderr)
         self.assertEqual(json.loads(piped.stdout)["logits_hash"], json.loads(given.stdout)["logits_hash"])
 
-    def test_a_pipe_gets_text_only_and_one_summary_line(self):
+    def test_a_pipe_gets_text_only_and_a_summary_with_its_verdict(self):
         done = moira("run", "-n", "5", "-p", "Once upon a time")
         self.assertEqual(done.returncode, 0)
         self.assertNotIn("\x1b", done.stdout + done.stderr)
         self.assertNotIn("loading", done.stderr)
-        self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        self.assertEqual(len(done.stderr.strip().splitlines()), 2, done.stderr)
+        self.assertRegex(done.stderr.strip().splitlines()[1], r"^verdict: .")
         self.assertRegex(done.stderr, r"limited by (computing|reading experts); ended by the limit of 5 tokens")
 
     def test_a_reader_that_leaves_ends_the_run(self):

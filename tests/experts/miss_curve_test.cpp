@@ -73,3 +73,21 @@ TEST_CASE("too few visits say nothing") {
         curve.visit({1, 0});
     CHECK(curve.slots_to_halve(8) == 0);
 }
+
+TEST_CASE("a sample of the layers tells the same ratios where layers are alike") {
+    constexpr std::int32_t layers = 12, experts = 16;
+    std::mt19937 draw(11);
+    miss_curve all(layers, experts), some(layers, experts, 4);
+    for (int step = 0; step < 2000; ++step)
+        for (std::int32_t layer = 0; layer < layers; ++layer) {
+            const expert_id expert{layer, static_cast<std::int32_t>(std::min(draw() % experts, draw() % experts))};
+            all.visit(expert);
+            some.visit(expert);
+        }
+    CHECK(some.visits() == all.visits() / 4);
+    const auto share = [](const miss_curve& curve, std::uint64_t slots) {
+        return curve.repeated_loads(slots) / static_cast<double>(curve.visits());
+    };
+    for (const std::uint64_t slots : {24, 60, 100})
+        CHECK(share(some, slots) == doctest::Approx(share(all, slots)).epsilon(0.1));
+}

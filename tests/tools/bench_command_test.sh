@@ -17,7 +17,7 @@ small=(--prompt-tokens 20 --gen-tokens 6 --repeat 2 --probe-mib 4)
 
 expect 0 "${small[@]}" --batch 1,3 --threads 1 --json
 for field in batch threads prefill_tok_s decode_tok_s bytes_per_token gb_s probe_gb_s bandwidth_share overhead_us \
-    logits_hash numerics_id; do
+    logits_hash numerics_id verdict; do
     if [ "$(grep -o "\"$field\":" "$work/out" | wc -l)" -ne 2 ]; then
         echo "the field $field is not in both rows"
         failures=$((failures + 1))

@@ -173,6 +173,9 @@ result<exit_code> report_rows(const bench_call& call, const std::vector<bench_ro
                                                    (ops ? op_bench_text(*ops, context.colour) : ""));
     if (!printed)
         return tl::unexpected(printed.error());
+    if (!context.json)
+        for (const auto& row : rows)
+            std::fprintf(stderr, "batch %d: %s\n", row.options.batch, bench_row_verdict(row).c_str());
     for (const auto& row : rows)
         if (!row.hashes_equal) {
             std::fprintf(stderr, "moira: batch %d: logits differed between repeats of the same prompts\n",

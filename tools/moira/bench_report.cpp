@@ -1,5 +1,6 @@
 #include "tools/moira/bench_report.hpp"
 
+#include "tools/moira/run_verdict.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <array>
@@ -49,6 +50,15 @@ std::string number(double value, int digits) {
 
 } // namespace
 
+std::string bench_row_verdict(const bench_row& row) {
+    auto facts = verdict_facts_of(row.after, spread_of(row.decode_tok_s).median);
+    const auto speed = bandwidth_of(row);
+    // More than all of it comes from caches and says nothing about memory.
+    if (speed.share > 0 && speed.share <= 1)
+        facts.bandwidth_share = speed.share;
+    return verdict(facts);
+}
+
 nlohmann::ordered_json bench_row_json(const bench_setting& setting, const bench_row& row) {
     const auto prefill = spread_of(row.prefill_tok_s), decode = spread_of(row.decode_tok_s);
     const auto probe = spread_of(row.probe_gb_s);
@@ -85,7 +95,8 @@ nlohmann::ordered_json bench_row_json(const bench_setting& setting, const bench_
             {"preemptions", row.after.batch.preemptions},
             {"experts", experts_of(row)},
             {"plugins", row.after.identity.plugins},
-            {"lossy", row.after.identity.lossy}};
+            {"lossy", row.after.identity.lossy},
+            {"verdict", bench_row_verdict(row)}};
 }
 
 std::string bench_table(const bench_setting& setting, const std::vector<bench_row>& rows, bool colour) {

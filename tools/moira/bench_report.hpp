@@ -16,6 +16,9 @@ struct bench_setting {
 };
 
 /// One element of the array that --json prints.
+/// What the row waited for, in a sentence.
+std::string bench_row_verdict(const bench_row& row);
+
 nlohmann::ordered_json bench_row_json(const bench_setting& setting, const bench_row& row);
 
 /// The table for people.

@@ -3,6 +3,7 @@
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
 #include "tools/moira/load_model.hpp"
+#include "tools/moira/run_verdict.hpp"
 #include "tools/moira/sampling_options.hpp"
 #include "tools/moira/terminal_input.hpp"
 
@@ -136,6 +137,7 @@ private:
         } else if (printer_.lost() || std::fputc('\n', stdout) == EOF || std::fflush(stdout) != 0) {
             return fail(errc::io_error, "standard output cannot be written: is the pipe closed or the disk full?");
         }
+        answered_ = true;
         explain(*turn);
         // One Ctrl-C has done its work; a second one during the answer means the prompt too, and a script has no
         // prompt.
@@ -168,9 +170,15 @@ private:
     }
 
     result<exit_code> end(exit_code code) {
+        const auto statistics = answered_ ? runtime_.statistics() : std::nullopt;
+        const auto said = statistics ? verdict(verdict_facts_of(*statistics, 0)) : std::string();
+        if (!screen_.json() && !said.empty())
+            screen_.note("verdict: " + said);
         if (!screen_.json())
             return code;
-        return print_json({{"turns", turns_}, {"interrupted", code == exit_interrupted}}).map([code] { return code; });
+        nlohmann::ordered_json value{{"turns", turns_}, {"interrupted", code == exit_interrupted}};
+        value["verdict"] = said.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(said);
+        return print_json(value).map([code] { return code; });
     }
 
     local_runtime& runtime_;
@@ -179,6 +187,7 @@ private:
     line_input input_;
     answer_printer printer_;
     chat_session session_;
+    bool answered_ = false; // at least one turn
     nlohmann::ordered_json turns_ = nlohmann::ordered_json::array();
 };
 

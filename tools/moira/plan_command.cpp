@@ -1,3 +1,4 @@
+#include "core/base/checked.hpp"
 #include "core/execute/op_provider.hpp"
 #include "core/experts/available_memory.hpp"
 #include "core/experts/checkpoint_slab_source.hpp"
@@ -233,7 +234,7 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
     answer.model = model->name;
     answer.demands = fp8_chosen ? model->fp8 : model->keep;
     if (opened->source) {
-        answer.demands.slot_bytes = opened->source->slab_bytes();
+        answer.demands.slot_bytes = round_up(opened->source->slab_bytes(), slot_alignment);
         answer.demands.disk_bytes = opened->source->disk_bytes();
     }
     answer.wish = wish_of(options, all, answer.demands);

@@ -67,6 +67,17 @@ ordered_json experts_json(const plan_answer& answer) {
             {"hit_rate_source", answer.hit_source}};
 }
 
+/// What makes a run use this plan; empty where the usual settings do.
+ordered_json settings_json(const plan_answer& answer) {
+    auto settings = ordered_json::object();
+    const auto& plan = answer.plan.budget;
+    if (plan.placed && plan.slots < plan.slots_all)
+        settings["experts.ram_budget"] = plan.slots * answer.demands.slot_bytes;
+    if (answer.wish.context != answer.demands.shape.context_max)
+        settings["context.max_tokens"] = answer.wish.context;
+    return settings;
+}
+
 /// No device code exists in this version: what would fit is arithmetic, and said to be that.
 ordered_json vram_json(const plan_answer& answer) {
     if (!answer.vram_bytes)
@@ -161,6 +172,7 @@ ordered_json plan_json(const plan_answer& answer) {
             {"reasons", plan.budget.reasons},
             {"sentence", plan_sentence(plan)},
             {"context", answer.wish.context},
+            {"settings", settings_json(answer)},
             {"machine", machine_json(answer.machine)},
             {"memory", memory_json(plan.budget)},
             {"experts", experts_json(answer)},
@@ -200,6 +212,12 @@ std::string plan_text(const plan_answer& answer, bool colour) {
                                "; no plugin of this version uses it"});
     if (answer.verified)
         add_verification(table, *answer.verified);
+    std::string settings;
+    const auto wanted = settings_json(answer);
+    for (const auto& [key, value] : wanted.items())
+        settings += (settings.empty() ? "--set " : " --set ") + key + "=" + value.dump();
+    if (plan.budget.placed && !settings.empty())
+        table.add({"settings", settings});
     if (plan.budget.placed)
         for (const auto& reason : plan.budget.reasons)
             table.add({"note", reason});

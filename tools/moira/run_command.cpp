@@ -5,10 +5,12 @@
 #include "tools/moira/input_text.hpp"
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/run_summary.hpp"
+#include "tools/moira/run_verdict.hpp"
 #include "tools/moira/sampling_options.hpp"
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <unistd.h>
 
 namespace moira {
@@ -17,7 +19,7 @@ namespace {
 
 struct run_options {
     std::string model, prompt, prompt_file, ids;
-    bool prompt_given = false, chat = false;
+    bool prompt_given = false, chat = false, stats = false;
     generation_input input;
 };
 
@@ -54,6 +56,20 @@ double percentile(std::vector<float> values, double share) {
 
 double per_second(std::int32_t count, double seconds) { return seconds > 0 ? count / seconds : 0; }
 
+double decode_speed(const generation_result& outcome) {
+    return per_second(outcome.completion_tokens - 1, outcome.decode_s);
+}
+
+std::string verdict_of(const runtime_statistics& statistics, const generation_result& outcome) {
+    return verdict(verdict_facts_of(statistics, decode_speed(outcome)));
+}
+
+nlohmann::ordered_json experts_of(const expert_store_statistics& experts) {
+    auto value = experts_json(experts);
+    value["layers"] = expert_layers_json(experts);
+    return value;
+}
+
 nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_statistics& statistics,
                                 const generation_result& outcome) {
     const auto& identity = runtime.identity();
@@ -69,13 +85,14 @@ nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_stat
             {"load_s", runtime.load_s()},
             {"ttft_ms", outcome.ttft_s * 1e3},
             {"prefill_tok_s", per_second(outcome.prompt_tokens - outcome.cached_tokens, outcome.prefill_s)},
-            {"decode_tok_s", per_second(outcome.completion_tokens - 1, outcome.decode_s)},
+            {"decode_tok_s", decode_speed(outcome)},
             {"itl_ms", {{"p50", percentile(outcome.itl_ms, 0.5)}, {"p99", percentile(outcome.itl_ms, 0.99)}}},
             {"overhead_us", {{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}}},
-            {"experts", experts_json(statistics.experts)},
+            {"experts", experts_of(statistics.experts)},
             {"speculation", speculation_json(identity, outcome.speculation)},
             {"plugins", identity.plugins},
-            {"lossy", identity.lossy}};
+            {"lossy", identity.lossy},
+            {"verdict", verdict_of(statistics, outcome)}};
 }
 
 result<exit_code> run_run(const run_options& options, command_context& context) {
@@ -102,7 +119,9 @@ result<exit_code> run_run(const run_options& options, command_context& context) 
             return tl::unexpected(printed.error());
     } else {
         const auto summary = run_summary(statistics, outcome, (*runtime)->identity().context_max);
-        std::fprintf(stderr, "\n%s\n", summary.c_str());
+        const bool colour = ::isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
+        std::fprintf(stderr, "\n%s\nverdict: %s\n%s", summary.c_str(), verdict_of(statistics, outcome).c_str(),
+                     options.stats ? layer_table(statistics.experts, colour).c_str() : "");
     }
     return outcome.reason == finish_reason::cancelled ? exit_interrupted : exit_done;
 }
@@ -119,6 +138,7 @@ void add_run_command(command_line& line) {
     auto* file = command.add_option("--prompt-file", options->prompt_file, "read the prompt from a file")->excludes(prompt)->type_name("FILE");
     command.add_option("--ids", options->ids, "token ids instead of text: \"0 1 2\"")->excludes(prompt)->excludes(file);
     command.add_flag("--chat", options->chat, "put the prompt into the model's chat template");
+    command.add_flag("--stats", options->stats, "also show what each layer's experts did; --json always has it");
     add_sampling_options(command, options->input);
 }
 

@@ -1,8 +1,13 @@
-#include "core/experts/layer_statistics.hpp"
+#include "core/experts/layer_counters.hpp"
+
+#include <algorithm>
 
 namespace moira {
 
 namespace {
+
+/// A step of a few milliseconds visits hundreds of experts: watching so many layers stays below a thousandth of it.
+constexpr std::int32_t layers_watched_max = 16;
 
 std::optional<double> share(std::uint64_t part, std::uint64_t whole) {
     if (whole == 0)
@@ -12,16 +17,21 @@ std::optional<double> share(std::uint64_t part, std::uint64_t whole) {
 
 } // namespace
 
-std::optional<double> layer_statistics::hit_rate() const noexcept { return share(hits, hits + demand_loads); }
+std::optional<double> layer_statistics::hit_rate() const noexcept {
+    return share(hits, hits + demand_loads);
+}
 
-std::optional<double> layer_statistics::recall() const noexcept { return share(hinted_found, hinted_misses); }
+std::optional<double> layer_statistics::recall() const noexcept {
+    return share(hinted_found, hinted_misses);
+}
 
 std::uint64_t layer_statistics::unused_bytes(std::uint64_t disk_bytes) const noexcept {
     return prefetch_loads < prefetch_useful ? 0 : (prefetch_loads - prefetch_useful) * disk_bytes;
 }
 
 layer_counters::layer_counters(std::int32_t layers, std::int32_t experts)
-    : layers_(static_cast<std::size_t>(layers)), curve_(layers, experts) {
+    : layers_(static_cast<std::size_t>(layers)),
+      curve_(layers, experts, std::max(1, (layers + layers_watched_max - 1) / layers_watched_max)) {
     for (std::int32_t layer = 0; layer < layers; ++layer)
         at(layer).layer = layer;
 }

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# `moira plan` from outside: exit codes, --json, refusals, and --verify on the bundled model.
+set -euo pipefail
+
+moira="$1"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+# expect CODE ARGUMENTS...
+expect() {
+    local wanted="$1" code=0
+    shift
+    "$moira" plan "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    if [ "$code" -ne "$wanted" ]; then
+        echo "moira plan $*: exit code $code, expected $wanted"
+        sed 's/^/    /' "$work/out" "$work/err"
+        failures=$((failures + 1))
+    fi
+}
+
+# holds FILE PATTERN
+holds() {
+    if ! grep -q -e "$2" "$work/$1"; then
+        echo "standard $1 of the last command lacks: $2"
+        failures=$((failures + 1))
+    fi
+}
+
+speeds=(--memory-gb-s 20 --disk-gb-s 1)
+machine=(--ram 2GiB "${speeds[@]}")
+expect 0 "${machine[@]}" --json
+holds out '"fits":true,"slots":224,"expected_hit_rate":1.0'
+holds out '"reasons":\[\]'
+expect 0 "${machine[@]}"
+holds out 'all experts are in memory'
+
+# Half of the experts, and what the disk would have to say.
+expect 0 "${machine[@]}" --set experts.ram_budget=50% --json
+holds out '"fits":true,"slots":112,"expected_hit_rate":0.5'
+holds out '"reads_s":0.0[0-9]*[1-9]'
+
+# Too little memory is an answer, not an error.
+expect 0 --ram 64MiB --memory-gb-s 20 --json
+holds out '"fits":false'
+holds out 'more memory would make it run'
+expect 0 --ram 64MiB --memory-gb-s 20
+holds out 'does not run'
+
+# Models that are not there: only their shapes.
+expect 0 --shape qwen3-30b-a3b --context 4096 "${speeds[@]}" --ram 16GiB --json
+holds out '"slots_all":6144'
+holds out '"fp8":{"slots":'
+expect 0 --shape qwen3-30b-a3b --layers 6 --dtype fp8 --context 4096 "${speeds[@]}" --ram 6GiB --vram 24GiB --json
+holds out '"fp8":null'
+holds out '"vram":{"bytes":25769803776,"used":false'
+expect 0 --shape qwen3-30b-a3b --context 4096 --ram 16GiB --memory-gb-s 20
+holds out '--disk-gb-s'
+expect 0 --shape gpt-oss-20b --context 4096 "${speeds[@]}" --ram 64GiB --json
+holds out '"fits":false'
+holds out 'this version does not run the model'
+
+expect 2 --shape no-such-shape
+holds err 'qwen3-30b-a3b'
+expect 2 --layers 3
+expect 2 --shape qwen3-30b-a3b --verify
+expect 2 --ram much
+expect 2 --context 0
+expect 2 -m no-such-model
+expect 2 --routes /no/such/file
+printf 'MOEROUT1 and then nothing' >"$work/broken.routes"
+code=0
+"$moira" plan --routes "$work/broken.routes" >"$work/out" 2>"$work/err" </dev/null || code=$?
+if [ "$code" -eq 0 ]; then
+    echo "a broken recording was accepted"
+    failures=$((failures + 1))
+fi
+
+# Runs the model; whether the estimate holds is for quiet machines, so 3 is an answer too.
+for budget in 100% 25%; do
+    code=0
+    "$moira" plan --verify --set experts.ram_budget=$budget --set log.level=error --json >"$work/out" 2>"$work/err" </dev/null || code=$?
+    if [ "$code" -ne 0 ] && [ "$code" -ne 3 ]; then
+        echo "moira plan --verify at $budget: exit code $code"
+        sed 's/^/    /' "$work/err"
+        failures=$((failures + 1))
+    fi
+    holds out '"verified":{"decode_tok_s":[0-9]*[1-9]'
+    holds out '"ratio_at_measured_hit_rate":'
+done
+
+exit $((failures > 0))

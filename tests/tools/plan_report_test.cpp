@@ -1,0 +1,94 @@
+#include "tools/moira/plan_report.hpp"
+#include "tools/moira/plan_verification.hpp"
+
+#include "tests/plan/planned_model.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace moira;
+
+namespace {
+
+plan_answer example_answer(std::uint64_t memory_bytes) {
+    plan_answer answer;
+    answer.model = "round";
+    answer.demands = round_model();
+    answer.wish = small_wish();
+    answer.machine.memory_bytes = memory_bytes;
+    answer.machine.speed = {10, 0.5};
+    answer.machine.memory_source = answer.machine.memory_speed_source = answer.machine.disk_source = "given";
+    answer.plan =
+        make_plan(answer.demands, answer.wish, memory_bytes, answer.machine.speed, uniform_hits(), skewed_hits());
+    return answer;
+}
+
+/// Half of the experts in memory.
+plan_answer half_answer() {
+    const auto all_bytes = example_answer(std::uint64_t{1} << 30).plan.budget.memory_bytes_all;
+    return example_answer(all_bytes - (std::uint64_t{16} << 20));
+}
+
+plan_verification measured(const plan_answer& answer, double tok_s) {
+    plan_verification verified;
+    verified.decode_tok_s = tok_s;
+    verified.hit_rate = 0.5;
+    judge(verified, answer);
+    return verified;
+}
+
+} // namespace
+
+TEST_CASE("a plan's JSON has the promised fields and the terms of its arithmetic") {
+    const auto answer = half_answer();
+    const auto value = plan_json(answer);
+    CHECK(value.at("fits") == true);
+    CHECK(value.at("slots") == 16);
+    CHECK(value.at("expected_hit_rate").get<double>() == doctest::Approx(0.5));
+    CHECK(value.at("expected_decode_tok_s").get<double>() == doctest::Approx(answer.plan.speed->tok_s));
+    CHECK(value.at("reasons").is_array());
+    const auto& speed = value.at("speed");
+    CHECK(speed.at("dense_s").get<double>() + speed.at("kv_s").get<double>() + speed.at("experts_s").get<double>() +
+              speed.at("overhead_s").get<double>() + speed.at("reads_s").get<double>() -
+              speed.at("hidden_s").get<double>() ==
+          doctest::Approx(speed.at("step_s").get<double>()));
+    CHECK(value.at("memory").at("dense_bytes") == 10 << 20);
+    CHECK(value.at("more_memory").at("bytes") == 16 << 20);
+    CHECK(value.at("settings").at("experts.ram_budget") == 16 << 20);
+    CHECK(value.at("settings").at("context.max_tokens") == 1024);
+    CHECK(value.at("vram").is_null());
+    CHECK(value.at("verified").is_null());
+}
+
+TEST_CASE("what does not fit has null speeds, and reasons") {
+    const auto answer = example_answer(std::uint64_t{64} << 20);
+    const auto value = plan_json(answer);
+    CHECK(value.at("fits") == false);
+    CHECK(value.at("expected_decode_tok_s").is_null());
+    CHECK(value.at("expected_hit_rate").is_null());
+    CHECK(value.at("reasons").size() >= 2);
+    CHECK(plan_text(answer, false).find("does not run") != std::string::npos);
+}
+
+TEST_CASE("a device's memory is arithmetic that says it is not used") {
+    auto answer = half_answer();
+    answer.vram_bytes = std::uint64_t{1} << 30;
+    CHECK(plan_json(answer).at("vram").at("used") == false);
+    CHECK(plan_json(answer).at("vram").at("slots") == 32);
+    CHECK(plan_text(answer, false).find("no plugin of this version uses it") != std::string::npos);
+    answer.vram_bytes = std::uint64_t{1} << 20;
+    CHECK(plan_json(answer).at("vram").at("dense_fits") == false);
+    CHECK(plan_json(answer).at("vram").at("slots") == 0);
+}
+
+TEST_CASE("an estimate holds within a factor of its range") {
+    const auto answer = half_answer();
+    const double low = answer.plan.speed->tok_s, high = answer.plan.speed_high->tok_s;
+    CHECK(measured(answer, (low + high) / 2).ratio == doctest::Approx(1));
+    CHECK(measured(answer, low / 1.4).holds);
+    CHECK(measured(answer, low / 1.4).ratio == doctest::Approx(1 / 1.4));
+    CHECK_FALSE(measured(answer, low / 1.6).holds);
+    CHECK(measured(answer, high * 1.4).holds);
+    CHECK_FALSE(measured(answer, high * 1.6).holds);
+    CHECK(measured(answer, low).ratio_of_time_model == doctest::Approx(1));
+    CHECK_FALSE(measured(answer, 0).holds);
+}

@@ -35,7 +35,7 @@ nlohmann::json json_of(const fs::path& file) {
 TEST_CASE("a packed model has the same tensors, bit for bit, and the files beside them") {
     for (const std::string name : {"deepseek_v3", "olmoe", "qwen3_moe"}) {
         CAPTURE(name);
-        const temporary_folder folder;
+        const temporary_folder folder(quick_place());
         const auto target = folder.path() / "packed";
         const auto made = pack_well(request_for(small_model(name), target));
         CHECK(made.shards > 1);
@@ -69,7 +69,7 @@ TEST_CASE("a packed model computes the same logits, rounded or not") {
     for (const std::string name : {"deepseek_v3", "olmoe", "qwen3_moe"})
         for (const auto precision : {packed_precision::keep, packed_precision::fp8}) {
             CAPTURE(name);
-            const temporary_folder folder;
+            const temporary_folder folder(quick_place());
             const auto made = pack_well(request_for(small_model(name), folder.path() / "packed", precision));
             const bool rounds = precision == packed_precision::fp8;
             test_engine::wanted how;
@@ -97,12 +97,12 @@ TEST_CASE("a packed model computes the same logits, rounded or not") {
 }
 
 TEST_CASE("shared experts, dense layers and routers keep their precision when experts are rounded") {
-    const temporary_folder folder;
+    const temporary_folder folder(quick_place());
     pack_well(request_for(small_model(), folder.path() / "packed", packed_precision::fp8));
     const auto packed = opened(folder.path() / "packed");
     for (const auto& [name, tensor] : packed.tensors())
-        CHECK((tensor.type == tensor_type::f8_e4m3) == (name.find(".mlp.experts.") != std::string::npos &&
-                                                        name.ends_with("_proj.weight")));
+        CHECK((tensor.type == tensor_type::f8_e4m3) ==
+              (name.find(".mlp.experts.") != std::string::npos && name.ends_with("_proj.weight")));
     const auto modules =
         json_of(folder.path() / "packed" / "config.json")["quantization_config"]["modules_to_not_convert"];
     CHECK(std::find(modules.begin(), modules.end(), "model.layers.1.mlp.shared_experts.up_proj") != modules.end());
@@ -110,7 +110,7 @@ TEST_CASE("shared experts, dense layers and routers keep their precision when ex
 }
 
 TEST_CASE("packing a packed model gives the same files, and rounding is said again and done once") {
-    const temporary_folder folder;
+    const temporary_folder folder(quick_place());
     const auto once = folder.path() / "once", twice = folder.path() / "twice";
     for (const auto precision : {packed_precision::keep, packed_precision::fp8}) {
         pack_well(request_for(small_model(), once, precision));
@@ -128,7 +128,7 @@ TEST_CASE("packing a packed model gives the same files, and rounding is said aga
 }
 
 TEST_CASE("a place that holds something, is the source or lies in it is refused, and nothing is written") {
-    const temporary_folder folder;
+    const temporary_folder folder(quick_place());
     const auto source = folder.path() / "source";
     fs::copy(small_model(), source);
     const auto before = contents_of(source);
@@ -136,9 +136,9 @@ TEST_CASE("a place that holds something, is the source or lies in it is refused,
     std::ofstream(folder.path() / "mine" / "letters") << "dear";
     std::ofstream(folder.path() / "file") << "text";
     fs::create_directory_symlink(source, folder.path() / "link");
-    for (const auto& target : {source, source / "packed", source / ".." / "source" / "deep" / "er", folder.path(),
-                               folder.path() / "link", folder.path() / "link" / "packed", folder.path() / "mine",
-                               folder.path() / "file", fs::path()}) {
+    for (const auto& target :
+         {source, source / "packed", source / ".." / "source" / "deep" / "er", folder.path(), folder.path() / "link",
+          folder.path() / "link" / "packed", folder.path() / "mine", folder.path() / "file", fs::path()}) {
         CAPTURE(target);
         const auto refused = pack_model(request_for(source, target));
         REQUIRE_FALSE(refused);
@@ -150,7 +150,7 @@ TEST_CASE("a place that holds something, is the source or lies in it is refused,
 }
 
 TEST_CASE("an empty folder, or one that is named with a slash, is a place") {
-    const temporary_folder folder;
+    const temporary_folder folder(quick_place());
     fs::create_directory(folder.path() / "empty");
     pack_well(request_for(small_model(), folder.path() / "empty" / ""));
     opened(folder.path() / "empty");
@@ -159,7 +159,7 @@ TEST_CASE("an empty folder, or one that is named with a slash, is a place") {
 }
 
 TEST_CASE("infinite weights cannot be rounded and are named") {
-    const temporary_folder folder;
+    const temporary_folder folder(quick_place());
     const auto source = folder.path() / "source";
     fs::copy(small_model("qwen3_moe"), source);
     const std::string name = "model.layers.1.mlp.experts.3.up_proj.weight";

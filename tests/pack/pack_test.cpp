@@ -1,4 +1,5 @@
 #include "core/model/checkpoint_weight.hpp"
+#include "core/pack/coactivation_order.hpp"
 #include "tests/execute/test_engine.hpp"
 #include "tests/pack/packed_folder.hpp"
 
@@ -174,4 +175,59 @@ TEST_CASE("infinite weights cannot be rounded and are named") {
     CHECK(refused.error().code == errc::corrupt_file);
     CHECK(refused.error().message.find(name) != std::string::npos);
     pack_well(request_for(source, folder.path() / "kept"));
+}
+
+TEST_CASE("with a recording, experts that were chosen together are neighbours in the file and answers stay the same") {
+    const temporary_folder folder(quick_place());
+    route_trace trace{.layers = 2, .experts = 16, .top_k = 2, .layer_numbers = {0, 2}};
+    route_sequence sequence{.tokens = 30};
+    for (std::uint16_t token = 0; token < 30; ++token)
+        for (const std::uint16_t first : {token % 8, token % 4}) // expert e goes with e + 8, or e + 4
+            sequence.ids.insert(sequence.ids.end(), {first, static_cast<std::uint16_t>(first + (token % 2 ? 8 : 4))});
+    sequence.weights.assign(sequence.ids.size(), 0.5F);
+    trace.sequences.push_back(sequence);
+    auto request = request_for(small_model("olmoe"), folder.path() / "packed");
+    request.routes = &trace;
+    request.shard_bytes_max = 4'000'000'000;
+    pack_well(request);
+
+    const auto packed = opened(folder.path() / "packed");
+    const auto orders = coactivation_orders(trace, packed);
+    REQUIRE(orders);
+    const auto names = weight_names(packed.shape());
+    for (std::size_t layer = 0; layer < names.layers.size(); ++layer) {
+        auto order = (*orders)[layer];
+        CHECK(order.empty() == (layer == 1)); // not recorded: by number
+        for (std::uint32_t expert = 0; order.size() < 16; ++expert)
+            order.push_back(expert);
+        std::uint64_t before = 0;
+        for (const auto expert : order) {
+            const auto place = packed.find(names.layers[layer].experts[expert].gate)->offset;
+            CHECK(place > before);
+            before = place;
+        }
+    }
+    const auto ids = some_tokens(20);
+    const auto same = logits_of(*test_engine::required(folder.path() / "packed", {}).model, ids, 20);
+    CHECK(same_bits(*same, *logits_of(*test_engine::required(small_model("olmoe"), {}).model, ids, 20)));
+}
+
+TEST_CASE("a recording of another model is refused before anything is written") {
+    const temporary_folder folder(quick_place());
+    auto request = request_for(small_model(), folder.path() / "packed"); // its first layer is dense
+    for (route_trace trace : {route_trace{.layers = 1, .experts = 8, .top_k = 1, .layer_numbers = {1}},
+                              route_trace{.layers = 1, .experts = 16, .top_k = 1, .layer_numbers = {0}},
+                              route_trace{.layers = 1, .experts = 16, .top_k = 1, .layer_numbers = {99}},
+                              route_trace{.layers = 2, .experts = 16, .top_k = 1, .layer_numbers = {1}},
+                              route_trace{.layers = 1,
+                              .experts = 16,
+                              .top_k = 1,
+                              .layer_numbers = {1},
+                              .sequences = {{.tokens = 1, .ids = {16}, .weights = {1.0F}}}}}) {
+        request.routes = &trace;
+        const auto refused = pack_model(request);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == errc::invalid_argument);
+    }
+    CHECK(fs::is_empty(folder.path()));
 }

@@ -19,7 +19,8 @@ struct checked_range {
     std::uint64_t scratch_offset = 0; ///< of its first byte
 };
 
-/// The ranges that a plan reads whole: all of the expert where `moira pack` wrote the file, usually one; none elsewhere.
+/// The ranges that a plan reads whole: all of the expert where `moira pack` wrote the file, usually one; none
+/// elsewhere.
 std::vector<checked_range> checked_ranges(const checkpoint& model, const expert_read_plan& plan);
 
 /// Compares what was read. Where it differs, the range is read once more, past the page cache: what was damaged on its

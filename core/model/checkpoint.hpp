@@ -42,8 +42,8 @@ public:
     /// Things worth saying that are not errors: a declared MTP layer that is not there, tensors that nobody reads.
     const std::vector<std::string>& notices() const noexcept;
 
-    /// Reads a whole tensor's bytes into `into` (exactly its size). Where the file has a checksum of exactly these bytes
-    /// they are compared; a difference is looked at twice, past what the page cache holds. Errors: io_error,
+    /// Reads a whole tensor's bytes into `into` (exactly its size). Where the file has a checksum of exactly these
+    /// bytes they are compared; a difference is looked at twice, past what the page cache holds. Errors: io_error,
     /// corrupt_file (name file and tensor).
     result<void> read(const tensor_location& tensor, std::span<std::byte> into) const;
 

@@ -42,8 +42,8 @@ result<void> read_header_hashes(const nlohmann::json& index, const std::filesyst
     for (const auto& [file, hash] : hashes.items()) {
         std::uint64_t value = 0;
         if (!hash.is_string() || !read_hash_text(hash.get_ref<const std::string&>(), value))
-            return fail(errc::corrupt_file, path.string() + ": the checksum of " + shown_name(file) +
-                                                " is not 16 hexadecimal digits");
+            return fail(errc::corrupt_file,
+                        path.string() + ": the checksum of " + shown_name(file) + " is not 16 hexadecimal digits");
         read.header_hashes.emplace(file, value);
     }
     return {};

@@ -44,15 +44,16 @@ std::string checksums_text(std::span<const checksum_range> ranges, std::uint64_t
 result<std::vector<checksum_range>> parse_checksums(std::string_view text, std::uint64_t data_begin,
                                                     std::uint64_t file_bytes, std::string_view name) {
     if (const auto found = take_until(text, ';'); found != version)
-        return fail(errc::unsupported, std::string(name) + " has checksums in a form that this version does not read: " +
+        return fail(errc::unsupported, std::string(name) +
+                                           " has checksums in a form that this version does not read: " +
                                            "pack the model again, or use a newer version");
     std::vector<checksum_range> ranges;
     std::uint64_t end = data_begin;
     while (!text.empty()) {
         checksum_range range;
         const auto refuse = [&](std::string_view why) {
-            return fail(errc::corrupt_file, std::string(name) + ": checksum " + std::to_string(ranges.size()) + " " +
-                                                std::string(why));
+            return fail(errc::corrupt_file,
+                        std::string(name) + ": checksum " + std::to_string(ranges.size()) + " " + std::string(why));
         };
         if (ranges.size() == safetensors_limits{}.tensors_max)
             return refuse("is one too many");
@@ -72,8 +73,9 @@ result<std::vector<checksum_range>> parse_checksums(std::string_view text, std::
 
 const checksum_range* covering_range(std::span<const checksum_range> ranges, std::uint64_t offset,
                                      std::uint64_t bytes) noexcept {
-    const auto after = std::upper_bound(ranges.begin(), ranges.end(), offset,
-                                        [](std::uint64_t at, const checksum_range& range) { return at < range.offset; });
+    const auto after =
+        std::upper_bound(ranges.begin(), ranges.end(), offset,
+                         [](std::uint64_t at, const checksum_range& range) { return at < range.offset; });
     if (after == ranges.begin())
         return nullptr;
     const checksum_range& range = *std::prev(after);

@@ -8,8 +8,7 @@
 
 namespace moira {
 
-/// XXH3 with 64 bits and seed 0: finds damage, not malice. About 10 GB/s of memory that is in no cache, see `moira
-/// pack` in ARCHITECTURE.md.
+/// XXH3 with 64 bits and seed 0: finds damage, not malice, at a fraction of what reading the bytes from a disk takes.
 std::uint64_t content_hash(std::span<const std::byte> bytes) noexcept;
 
 /// The same hash of bytes that come piece by piece. Each piece belongs to one thread.

@@ -110,14 +110,15 @@ result<expert_orders> coactivation_orders(const route_trace& trace, const checkp
         const std::size_t number = trace.layer_numbers[layer];
         const bool routes = number < shape.layer_is_moe.size() ? shape.layer_is_moe[number] : number < orders.size();
         if (!routes)
-            return fail(errc::invalid_argument, "the recording holds layer " + std::to_string(number) +
-                                                    ", which has no experts in this model");
+            return fail(errc::invalid_argument,
+                        "the recording holds layer " + std::to_string(number) + ", which has no experts in this model");
         coactivation_counts counts(experts);
         for (const auto& sequence : trace.sequences)
             for (std::uint32_t token = 0; token < sequence.tokens; ++token) {
                 const auto ids = trace.ids(sequence, token, layer);
                 if (std::any_of(ids.begin(), ids.end(), [&](std::uint16_t id) { return id >= experts; }))
-                    return fail(errc::invalid_argument, "the recording chooses an expert that this model does not have");
+                    return fail(errc::invalid_argument,
+                                "the recording chooses an expert that this model does not have");
                 counts.add(ids);
             }
         orders[number] = coactivation_order(counts);
@@ -128,9 +129,8 @@ result<expert_orders> coactivation_orders(const route_trace& trace, const checkp
 std::uint32_t reads_of(std::span<const std::uint16_t> ids, std::span<const std::uint32_t> place_of) noexcept {
     std::uint32_t reads = 0;
     for (const auto id : ids) {
-        const bool follows = std::any_of(ids.begin(), ids.end(), [&](std::uint16_t other) {
-            return place_of[other] + 1 == place_of[id];
-        });
+        const bool follows = std::any_of(ids.begin(), ids.end(),
+                                         [&](std::uint16_t other) { return place_of[other] + 1 == place_of[id]; });
         reads += !follows;
     }
     return reads;

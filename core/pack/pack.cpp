@@ -52,9 +52,9 @@ private:
     pack_place place_;
     pack_journal journal_;
     std::vector<output_file> files_;
-    std::vector<bool> fresh_;                         ///< [shards] nothing that the journal says of it holds
-    std::vector<std::vector<std::uint64_t>> hashes_;  ///< [shards][units]
-    std::vector<std::uint64_t> header_hashes_;        ///< [shards]
+    std::vector<bool> fresh_;                        ///< [shards] nothing that the journal says of it holds
+    std::vector<std::vector<std::uint64_t>> hashes_; ///< [shards][units]
+    std::vector<std::uint64_t> header_hashes_;       ///< [shards]
     double error_max_ = 0;
     std::uint64_t resumed_bytes_ = 0;
 };
@@ -225,7 +225,8 @@ result<pack_report> packing::run() {
     if (place_.published()) { // all that is missing is the removal of the journal
         fresh_.assign(plan_.shards.size(), false);
         if (!take_records().empty())
-            return fail(errc::invalid_argument, place_.target().string() + " exists and is not empty: name another folder");
+            return fail(errc::invalid_argument,
+                        place_.target().string() + " exists and is not empty: name another folder");
         return journal_.remove().map([&] { return report(); });
     }
     if (auto created = place_.create(); !created)

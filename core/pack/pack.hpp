@@ -30,9 +30,9 @@ struct pack_report {
     std::uint64_t bytes_before = 0, bytes_after = 0; ///< of the weight files
     std::uint64_t expert_bytes = 0;                  ///< of all experts in the pack, without padding
     std::uint64_t experts = 0, shards = 0;
-    std::uint64_t resumed_bytes = 0;                 ///< that an earlier attempt had done
-    std::string quantized_from;                      ///< empty: nothing was rounded now
-    std::optional<double> max_relative_error;        ///< see rounding_error; none: nothing was rounded
+    std::uint64_t resumed_bytes = 0;          ///< that an earlier attempt had done
+    std::string quantized_from;               ///< empty: nothing was rounded now
+    std::optional<double> max_relative_error; ///< see rounding_error; none: nothing was rounded
     std::vector<std::string> notices;
 };
 

@@ -130,7 +130,8 @@ result<void> pack_journal::read(std::uint64_t fingerprint, std::uint64_t units) 
             return tl::unexpected(content.error());
         if (content->fingerprint != fingerprint)
             return fail(errc::invalid_argument,
-                        path_.string() + " belongs to an unfinished pack of other files or with other options: finish " +
+                        path_.string() +
+                            " belongs to an unfinished pack of other files or with other options: finish " +
                             "that one, or add --restart to throw it away");
         bytes_ = content->bytes;
         records_ = std::move(content->records);

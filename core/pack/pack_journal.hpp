@@ -14,8 +14,8 @@ namespace moira {
 /// A unit whose bytes are on the disk.
 struct journal_record {
     std::uint64_t unit = 0;
-    std::uint64_t hash = 0;  ///< content_hash of its bytes
-    double error_max = 0;    ///< of rounding, relative; 0: nothing was rounded
+    std::uint64_t hash = 0; ///< content_hash of its bytes
+    double error_max = 0;   ///< of rounding, relative; 0: nothing was rounded
 
     bool operator==(const journal_record&) const = default;
 };
@@ -39,8 +39,7 @@ class pack_journal {
 public:
     /// Opens or makes it; what was recorded by a pack of the same fingerprint is in records(). Errors: io_error,
     /// corrupt_file, invalid_argument (another fingerprint, or in use by another process).
-    static result<pack_journal> open(const std::filesystem::path& path, std::uint64_t fingerprint,
-                                     std::uint64_t units);
+    static result<pack_journal> open(const std::filesystem::path& path, std::uint64_t fingerprint, std::uint64_t units);
 
     pack_journal(pack_journal&& other) noexcept;
     pack_journal& operator=(pack_journal&&) = delete;

@@ -102,12 +102,11 @@ result<void> pack_place::require_space(std::uint64_t bytes) const {
     const std::uint64_t needed = bytes - held;
     if (reason || space.available >= needed)
         return {};
-    return fail(errc::io_error, "the disk of " + target_.string() + " has " + std::to_string(space.available) +
-                                    " bytes free, the pack needs " + std::to_string(needed) + " (" +
-                                    std::to_string(bytes) + " in all" +
-                                    (held > 0 ? ", of which an earlier attempt holds " + std::to_string(held) : "") +
-                                    "): free " + std::to_string(needed - space.available) +
-                                    " more, or name a folder on another disk");
+    return fail(errc::io_error,
+                "the disk of " + target_.string() + " has " + std::to_string(space.available) +
+                    " bytes free, the pack needs " + std::to_string(needed) + " (" + std::to_string(bytes) + " in all" +
+                    (held > 0 ? ", of which an earlier attempt holds " + std::to_string(held) : "") + "): free " +
+                    std::to_string(needed - space.available) + " more, or name a folder on another disk");
 }
 
 result<void> pack_place::publish() const {

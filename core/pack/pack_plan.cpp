@@ -147,8 +147,8 @@ result<void> planner::gather(const model_weight_names& names) {
             auto tensors = expert_tensors(experts[expert]);
             if (!tensors)
                 return tl::unexpected(tensors.error());
-            experts_.push_back({{static_cast<std::int32_t>(layer), static_cast<std::int32_t>(expert)},
-                                std::move(*tensors)});
+            experts_.push_back(
+                {{static_cast<std::int32_t>(layer), static_cast<std::int32_t>(expert)}, std::move(*tensors)});
         }
     }
     return {};
@@ -172,11 +172,8 @@ void planner::add_unit(std::vector<packed_tensor> tensors, std::optional<expert_
                                  .shape = {static_cast<std::int64_t>(gap)},
                                  .offset = shard.data_bytes,
                                  .bytes = gap});
-    packed_unit unit{.expert = expert,
-                     .first = shard.tensors.size(),
-                     .count = tensors.size(),
-                     .offset = begin,
-                     .bytes = bytes};
+    packed_unit unit{
+        .expert = expert, .first = shard.tensors.size(), .count = tensors.size(), .offset = begin, .bytes = bytes};
     shard.data_bytes = begin + bytes;
     std::uint64_t next = begin;
     for (auto& tensor : tensors) {

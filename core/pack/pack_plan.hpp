@@ -31,7 +31,7 @@ struct packed_tensor {
     std::string name;
     tensor_type type = tensor_type::u8;
     std::vector<std::int64_t> shape;
-    std::uint64_t offset = 0, bytes = 0;     ///< from the start of the file's data
+    std::uint64_t offset = 0, bytes = 0; ///< from the start of the file's data
     tensor_origin origin = tensor_origin::padding;
     const tensor_location* source = nullptr; ///< of the checkpoint that was planned from; null: padding
 };

@@ -20,7 +20,7 @@ constexpr std::string_view templates_folder = "additional_chat_templates";
 
 /// Weights in any form, whole or in parts: a packed folder holds one form only.
 bool holds_weights(const fs::path& file) {
-    constexpr std::array endings = {".safetensors", ".bin", ".pt",   ".pth",  ".gguf",
+    constexpr std::array endings = {".safetensors", ".bin",     ".pt",   ".pth",  ".gguf",
                                     ".h5",          ".msgpack", ".onnx", ".ckpt", ".npz"};
     return std::find(endings.begin(), endings.end(), file.extension().string()) != endings.end() ||
            file.filename() == index_name;

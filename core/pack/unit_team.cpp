@@ -12,8 +12,8 @@ namespace moira {
 
 namespace {
 
-constexpr auto look_interval = std::chrono::milliseconds(100);  // of progress and of looking for Ctrl-C
-constexpr auto commit_interval = std::chrono::seconds(2);       // a crash costs at most that much more than commit_bytes
+constexpr auto look_interval = std::chrono::milliseconds(100); // of progress and of looking for Ctrl-C
+constexpr auto commit_interval = std::chrono::seconds(2);      // a crash costs at most that much more than commit_bytes
 
 } // namespace
 
@@ -61,7 +61,8 @@ result<void> unit_team::commit(std::span<const finished_unit> units, const super
         shards.insert(unit.place.shard);
     for (const auto shard : shards)
         if (const int failure = files_[shard].flush(); failure != 0)
-            return fail(errc::io_error, plan_.shards[shard].file_name + " cannot be written: " + std::strerror(failure));
+            return fail(errc::io_error,
+                        plan_.shards[shard].file_name + " cannot be written: " + std::strerror(failure));
     return watch.commit(units);
 }
 
@@ -87,16 +88,17 @@ result<void> unit_team::run(const supervision& watch) {
         lock.unlock();
         if (watch.progress)
             watch.progress(written_bytes_);
+        const bool interrupted = !ended && watch.interrupted && watch.interrupted();
+        stopped_ = stopped_ || interrupted; // at once: what follows can wait for the disk
         result<void> kept;
         if (!units.empty())
             kept = commit(units, watch);
         if (due)
             committed = std::chrono::steady_clock::now();
-        const bool interrupted = watch.interrupted && watch.interrupted();
         lock.lock();
         if (!kept)
             stop(std::move(kept.error()));
-        else if (interrupted && !failure_ && !(ended && next_ == places_.size()))
+        else if (interrupted)
             stop({errc::cancelled, "interrupted"});
     }
     if (failure_)

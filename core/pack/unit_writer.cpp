@@ -95,8 +95,8 @@ result<double> unit_writer::round_matrix(const packed_tensor& rounded, const pac
         const auto weight = weights_place.subspan(std::uint64_t{row} * k, std::uint64_t{rows} * k);
         const auto scale = scales_place.subspan(row / scale_block * scale_row_bytes, scale_row_bytes);
         if (auto done = quantize_to_fp8(type, piece_, rows, k, weight, scale); !done)
-            return fail(done.error().code, "tensor " + from.name + ", rows from " + std::to_string(row) + ": " +
-                                               done.error().message);
+            return fail(done.error().code,
+                        "tensor " + from.name + ", rows from " + std::to_string(row) + ": " + done.error().message);
         error_max = std::max(error_max, rounding_error(type, piece_, rows, k, weight, scale));
     }
     return error_max;

@@ -198,7 +198,6 @@ class Damage(unittest.TestCase):
                     found = True
                     break
             self.assertTrue(found, "no expert is needed by some of the requests and not by others")
-            self.assertEqual(server.statistics()["experts"]["load_retries"], 0)
             for question, good in zip(questions, expected):  # restored
                 self.assertEqual(client.ask(**question)["moira"]["logits_hash"], good["moira"]["logits_hash"])
             self.assertTrue(server.alive())

@@ -44,7 +44,8 @@ void check_checksums(std::string_view text) {
         if (range.bytes > 0)
             require(moira::covering_range(*ranges, range.offset, range.bytes) == &range);
     }
-    const auto again = moira::parse_checksums(moira::checksums_text(*ranges, data_begin), data_begin, file_bytes, "fuzz");
+    const auto again =
+        moira::parse_checksums(moira::checksums_text(*ranges, data_begin), data_begin, file_bytes, "fuzz");
     require(again && again->size() == ranges->size());
 }
 

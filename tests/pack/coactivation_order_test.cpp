@@ -59,7 +59,8 @@ TEST_CASE("experts in pairs that are always chosen together need half the reads"
     coactivation_counts counts(16);
     std::vector<token_ids> tokens;
     for (int token = 0; token < 200; ++token) {
-        const auto a = static_cast<std::uint16_t>(random() % 8), b = static_cast<std::uint16_t>((a + 1 + random() % 7) % 8);
+        const auto a = static_cast<std::uint16_t>(random() % 8),
+                   b = static_cast<std::uint16_t>((a + 1 + random() % 7) % 8);
         tokens.push_back({a, b, static_cast<std::uint16_t>(a + 8), static_cast<std::uint16_t>(b + 8)});
         counts.add(tokens.back());
     }

@@ -70,8 +70,7 @@ TEST_CASE("records of units that are not planned, that come twice or whose error
     for (const journal_record bad :
          {journal_record{units, 1, 0}, journal_record{3, 1, 0}, journal_record{1, 1, -1}, journal_record{1, 1, 1.5},
           journal_record{1, 1, std::numeric_limits<double>::quiet_NaN()}}) {
-        const auto content =
-            parse_journal(whole_text() + journal_line(bad) + journal_line({2, 2, 0}), units, "test");
+        const auto content = parse_journal(whole_text() + journal_line(bad) + journal_line({2, 2, 0}), units, "test");
         REQUIRE(content);
         CHECK(content->records.size() == records.size());
     }

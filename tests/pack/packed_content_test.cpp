@@ -14,7 +14,8 @@ struct packed_model {
     temporary_folder folder;
     fs::path path = folder.path() / "packed";
 
-    explicit packed_model(packed_precision precision = packed_precision::keep) {
+    explicit packed_model(packed_precision precision = packed_precision::keep, const fs::path& place = quick_place())
+        : folder(place) {
         pack_well(request_for(small_model(), path, precision));
     }
 
@@ -48,7 +49,7 @@ TEST_CASE("a flipped bit of an expert fails what needs it, says where, and goes 
     const auto ids = some_tokens(40);
     for (const auto precision : {packed_precision::keep, packed_precision::fp8})
         for (const auto io : {expert_io::buffered, expert_io::direct}) {
-            const packed_model packed(precision);
+            const packed_model packed(precision, fs::temp_directory_path()); // a disk, for direct reads
             const std::string tensor = "model.layers.2.mlp.experts.5.down_proj.weight";
             test_engine::wanted how;
             how.options.io = io;
@@ -137,10 +138,10 @@ TEST_CASE("checksums are written and read alike, and nonsense is refused") {
     CHECK(covering_range(*read, 99, 1) == nullptr);
     CHECK(covering_range(*read, 200, UINT64_MAX) == nullptr);
     const std::string hash(16, 'a');
-    for (const auto& bad :
-         {"1;0,5," + hash + ";4,2," + hash, "1;0,5000," + hash, "1;18446744073709551615,2," + hash,
-          "1;0,18446744073709551615," + hash, "1;0,5,short", "1;0,5", "1;-1,5," + hash, "1;0, 5," + hash, std::string("1;;"),
-          "1;0,5," + hash + "0"}) {
+    for (const std::string& bad :
+         std::vector<std::string>{"1;0,5," + hash + ";4,2," + hash, "1;0,5000," + hash,
+                                  "1;18446744073709551615,2," + hash, "1;0,18446744073709551615," + hash, "1;0,5,short",
+                                  "1;0,5", "1;-1,5," + hash, "1;0, 5," + hash, "1;;", "1;0,5," + hash + "0"}) {
         CAPTURE(bad);
         const auto refused = parse_checksums(bad, 100, 5000, "test");
         REQUIRE_FALSE(refused);

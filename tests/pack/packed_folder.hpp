@@ -16,6 +16,19 @@ inline std::filesystem::path small_model(const std::string& name = "deepseek_v3"
     return std::filesystem::path(MOIRA_TEST_DATA) / "golden" / name;
 }
 
+/// The bundled model: 62 MB, with a prediction module.
+inline std::filesystem::path bundled_model() {
+    return std::filesystem::path(MOIRA_SOURCE_DIRECTORY) / "config" / "models" / "moira-demo";
+}
+
+/// Memory where it can hold files: waiting for a busy disk a thousand times proves no more.
+inline std::filesystem::path quick_place() {
+    const std::filesystem::path memory = "/dev/shm";
+    std::error_code ignored;
+    const auto space = std::filesystem::space(memory, ignored);
+    return !ignored && space.available > 500'000'000 ? memory : std::filesystem::temp_directory_path();
+}
+
 inline pack_request request_for(const std::filesystem::path& source, const std::filesystem::path& target,
                                 packed_precision experts = packed_precision::keep) {
     pack_request request;

@@ -1,5 +1,6 @@
 #include "core/model/fp8_quantizer.hpp"
 #include "core/pack/unit_writer.hpp"
+#include "plugins/moira_plugin.h"
 
 #include <cmath>
 #include <doctest/doctest.h>

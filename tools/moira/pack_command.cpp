@@ -66,19 +66,20 @@ result<pack_request> request_of(const pack_options& options, const command_conte
 
 result<void> print_report(const pack_options& options, const pack_report& made, double elapsed_s, bool json) {
     if (json)
-        return print_json({{"path", options.target},
-                           {"experts", options.experts},
-                           {"bytes_before", made.bytes_before},
-                           {"bytes_after", made.bytes_after},
-                           {"expert_bytes", made.expert_bytes},
-                           {"expert_count", made.experts},
-                           {"max_relative_error", made.max_relative_error ? nlohmann::ordered_json(*made.max_relative_error)
-                                                                          : nlohmann::ordered_json(nullptr)},
-                           {"quantized_from", made.quantized_from.empty() ? nlohmann::ordered_json(nullptr)
-                                                                          : nlohmann::ordered_json(made.quantized_from)},
-                           {"shards", made.shards},
-                           {"resumed_bytes", made.resumed_bytes},
-                           {"elapsed_s", elapsed_s}});
+        return print_json(
+            {{"path", options.target},
+             {"experts", options.experts},
+             {"bytes_before", made.bytes_before},
+             {"bytes_after", made.bytes_after},
+             {"expert_bytes", made.expert_bytes},
+             {"expert_count", made.experts},
+             {"max_relative_error", made.max_relative_error ? nlohmann::ordered_json(*made.max_relative_error)
+                                                            : nlohmann::ordered_json(nullptr)},
+             {"quantized_from", made.quantized_from.empty() ? nlohmann::ordered_json(nullptr)
+                                                            : nlohmann::ordered_json(made.quantized_from)},
+             {"shards", made.shards},
+             {"resumed_bytes", made.resumed_bytes},
+             {"elapsed_s", elapsed_s}});
     std::string text = options.target + ": " + std::to_string(made.experts) + " experts, " +
                        rounded_bytes(made.expert_bytes) + " of " + rounded_bytes(made.bytes_after) + " in " +
                        std::to_string(made.shards) + (made.shards == 1 ? " file" : " files") + "; before " +
@@ -112,13 +113,15 @@ result<exit_code> run_pack(const pack_options& options, command_context& context
 }
 
 constexpr const char* footer_text =
-    "The same tensors in another order: those of an expert lie side by side and begin on a border of 4 KiB, so that an\n"
+    "The same tensors in another order: those of an expert lie side by side and begin on a border of 4 KiB, so that "
+    "an\n"
     "expert is one read; every other reader of safetensors opens the result. Each expert and each other tensor has a\n"
     "checksum, which is compared whenever it is read: damage is named and never computed with.\n"
     "--experts fp8 rounds experts to E4M3 with a scale per 128 x 128 block: half the bytes, and lossy, as every reply\n"
     "of the packed model then says.\n"
     "--routes orders experts by how often they are chosen together.\n"
-    "SRC is only read. DST grows in DST.part and appears when it is complete. After Ctrl-C, a crash or a full disk the\n"
+    "SRC is only read. DST grows in DST.part and appears when it is complete. After Ctrl-C, a crash or a full disk "
+    "the\n"
     "same command goes on where the last one stopped and makes the same bytes; --restart begins anew.";
 
 } // namespace

@@ -12,8 +12,10 @@
 namespace moira {
 
 /// Limits on what a recording may claim; published models have 61 layers, 512 experts, top 10, 7,168 dimensions.
-inline constexpr std::uint32_t route_trace_layers_max = 4096, route_trace_experts_max = 16384,
-                               route_trace_top_k_max = 256, route_trace_hidden_max = 1U << 17;
+inline constexpr std::uint32_t route_trace_layers_max = 4096;
+inline constexpr std::uint32_t route_trace_experts_max = 16384;
+inline constexpr std::uint32_t route_trace_top_k_max = 256;
+inline constexpr std::uint32_t route_trace_hidden_max = 131072;
 
 /// Routing of one sequence, token by token. Plain data.
 struct route_sequence {

@@ -60,8 +60,7 @@ private:
     /// A lease: experts that stay until it is over.
     struct wave {
         std::vector<residency_table::pin> pins;
-        std::size_t residents = 0;
-        double arrival_s = 0; ///< of the last one that was not resident
+        std::vector<double> arrivals_s; ///< of each that was not resident
     };
 
     static replay_geometry geometry_of(const replay_options& options, const route_trace& trace) {
@@ -169,6 +168,8 @@ void replayed_store::collect_prompt_only(std::size_t step, std::uint32_t layer) 
 /// The next wave to compute, as the layer loop takes them: residents together, then each absent expert in a wave of its
 /// own, a few of them sent for ahead of their turn.
 replayed_store::wave replayed_store::next_wave(std::uint32_t layer) {
+    if (options_.travelling_max == 0)
+        return acquire(layer, std::min(order_.size() - next_, static_cast<std::size_t>(options_.slots)));
     wave now;
     std::size_t absent = 0;
     if (next_ < residents_) {
@@ -201,15 +202,15 @@ replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t co
         const bool resident = pin.state == slot_state::resident;
         if (pin.speculative || pin.state == slot_state::empty)
             hints_.missed(number, pin.expert);
+        double arrival_s = 0;
         if (pin.state == slot_state::loading)
-            taken.arrival_s =
-                std::max(taken.arrival_s, link_.running()->end_s); // one read at most is on its way unasked
+            arrival_s = link_.running()->end_s; // one read at most is on its way without having been asked for
         if (pin.state == slot_state::empty) {
             met = link_.running().has_value();
-            taken.arrival_s = std::max(taken.arrival_s, link_.load(now_s_, geometry_.read_s(layer)));
+            arrival_s = link_.load(now_s_, geometry_.read_s(layer));
             counts_.bytes += geometry_.expert_bytes[layer];
         }
-        taken.residents += resident;
+        taken.arrivals_s.push_back(arrival_s);
         ++(resident ? counts_.hits : counts_.demand_loads);
         ++(resident ? counts_.layers[layer].hits : counts_.layers[layer].demand_loads);
     }
@@ -217,13 +218,20 @@ replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t co
     return taken;
 }
 
+/// Residents are computed first, then the others as they arrive.
 void replayed_store::play_wave(std::uint32_t layer, const wave& now) {
-    compute(static_cast<double>(now.residents) * geometry_.expert_s(layer));
-    stall_until(now.arrival_s);
-    for (const auto& pin : now.pins)
-        if (pin.state == slot_state::empty)
-            table_.complete(pin.slot);
-    compute(static_cast<double>(now.pins.size() - now.residents) * geometry_.expert_s(layer));
+    const auto residents = std::count_if(now.pins.begin(), now.pins.end(), [](const residency_table::pin& pin) {
+        return pin.state == slot_state::resident;
+    });
+    compute(static_cast<double>(residents) * geometry_.expert_s(layer));
+    for (std::size_t i = 0; i < now.pins.size(); ++i) {
+        if (now.pins[i].state == slot_state::resident)
+            continue;
+        stall_until(now.arrivals_s[i]);
+        if (now.pins[i].state == slot_state::empty)
+            table_.complete(now.pins[i].slot);
+        compute(geometry_.expert_s(layer));
+    }
     for (const auto& pin : now.pins)
         table_.unpin(pin.slot);
 }

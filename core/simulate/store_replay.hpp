@@ -19,7 +19,8 @@ struct replay_options {
     slot_index slots = 0;             ///< at least top_k
     std::int32_t model_layers = 0;    ///< all of them, dense ones included; 0: as far as the recording's last
     prefetch_policy prefetch = {};    ///< what hints lead to; off: they only reach the policy
-    std::uint32_t travelling_max = 3; ///< experts of a visit that are sent for at a time: loader threads + 1
+    std::uint32_t travelling_max = 3; ///< absent experts of a visit that are sent for at a time, each in a
+                                      ///< wave of its own: loader threads + 1; 0: all that fit, in one wave
     std::uint32_t layers_ahead = 1;   ///< hints after a layer: for so many layers behind it, into the next step too
     std::uint64_t warm_up_steps = 0;  ///< played first and not counted
     std::optional<replay_geometry> geometry = {}; ///< none: every expert weighs 1 byte and nothing takes any time
@@ -53,7 +54,7 @@ struct replay_counts {
 /// Plays a walk through the same residency table, policy, hints and admission as the engine's expert store, wave by
 /// wave in the same order, with a clock of its own instead of threads and reads:
 ///
-///   a layer = its dense part | the router's choice, demand loads begin | resident experts | stall | loaded experts
+///   a layer = its dense part | the router's choice, demand loads begin | resident experts | the others as they arrive
 ///
 /// The link reads one expert at a time at disk_gb_s; demand goes before hints, a read that has begun is finished.
 /// Without hints the counters are those of an engine exactly, whatever the geometry. `policy` is reset. `predictor` may

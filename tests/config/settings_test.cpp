@@ -132,7 +132,7 @@ TEST_CASE("a list of folders can be given on the command line") {
 
 TEST_CASE("what this version cannot honour is unsupported, not ignored") {
     for (const char* assignment :
-         {"experts.predictor=p", "experts.profile=p", "prune.mode=gate_mass",
+         {"experts.predictor=p", "prune.mode=gate_mass",
           "speculation.mode=draft"})
         check_set_refused(assignment, errc::unsupported);
     // A value that nobody ever planned is wrong, not unsupported.

@@ -1,0 +1,85 @@
+#pragma once
+
+#include "core/experts/cache_warmup.hpp"
+#include "core/experts/expert_store.hpp"
+#include "core/experts/expert_store_sizes.hpp"
+#include "core/experts/prefetch_hints.hpp"
+#include "core/experts/residency_table.hpp"
+#include "core/experts/slab_arena.hpp"
+#include "core/experts/transfer_queue.hpp"
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace moira {
+
+// What expert_store and expert_lease are made of; for their own source files.
+
+struct expert_lease::impl {
+    struct member {
+        slot_index slot = 0;
+        std::uint32_t generation = 0;
+        std::shared_ptr<expert_load> load; // null: was resident
+    };
+
+    explicit impl(expert_store::impl& owner) : store(&owner) {}
+    impl(const impl&) = delete;
+    impl& operator=(const impl&) = delete;
+    ~impl();
+
+    expert_store::impl* store;
+    std::vector<member> members; // in the order of `experts`
+    std::vector<std::int32_t> experts, resident, missing;
+};
+
+/// Everything but the arena's bytes is guarded by `lock`.
+struct expert_store::impl {
+    using wave = expert_lease::impl;
+
+    impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from, slab_arena memory,
+         std::unique_ptr<eviction_policy> normal);
+
+    result<void> check_wave(std::int32_t layer, std::span<const std::int32_t> experts);
+    result<void> wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
+                                std::unique_lock<std::mutex>& held);
+    void pin(std::int32_t layer, std::span<const std::int32_t> experts, std::span<const std::int32_t> drafted,
+             std::span<const std::int32_t> prompt_only, bool continues, wave& taken);
+    void release(wave& ended);
+    result<void> wait(wave& wanted);
+    void finished(expert_load& load);
+    void note_prefetched(std::int32_t layer, const residency_table::pin& pin);
+    std::shared_ptr<expert_load> next_speculative();
+    std::shared_ptr<expert_load> next_of_profile();
+    std::shared_ptr<expert_load> make_load(expert_id expert, slot_index slot);
+    bool of_module(std::int32_t layer) const noexcept { return options.module_layer && layer >= *options.module_layer; }
+    void count_demand(std::int32_t layer, std::int32_t expert, bool resident, std::span<const std::int32_t> drafted);
+    std::uint64_t& demand_bytes(const expert_load& load);
+    prefetch_figures measured() const;
+    bool worth_loading(const expert_hint& hint, residency_table::speculative_room room) const;
+    void slots_changed();
+    void configure(slot_index slots);
+
+    const expert_store_options options;
+    const store_sizes sizes;
+    slab_source& source;
+    mutable std::mutex lock;
+    std::condition_variable slots_freed;
+    std::uint64_t next_ticket = 0, served_ticket = 0; // acquirers that wait for slots, first come first served
+    slab_arena arena;
+    std::unique_ptr<eviction_policy> normal_policy, bypass_policy;
+    residency_table table;
+    std::vector<std::shared_ptr<expert_load>> load_by_slot; // while loading
+    std::vector<bool> seen;                                 // [experts], for check_wave; false between calls
+    std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
+    prefetch_hints hints;
+    cache_warmup warmup;
+    std::vector<expert_hint> absent; // for hint(); empty between calls
+    std::uint64_t met_by_demand = 0; // waves with demand loads that found a speculative one running
+    expert_store_statistics counters;
+    transfer_queue queue; // last: its threads use all of the above
+};
+
+} // namespace moira

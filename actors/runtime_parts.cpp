@@ -139,6 +139,8 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
     if (!loaded)
         return tl::unexpected(loaded.error());
     room.model = std::move(*loaded);
+    if (!all.experts.profile.empty())
+        room.profile = std::make_unique<hot_experts>(all.experts.profile, *room.model, place.log);
     if (place.log) {
         place.log(log_level::info, room.model->summary() + ", " + std::to_string(room.pool->size()) + " compute threads");
         for (const auto& notice : room.model->notices())

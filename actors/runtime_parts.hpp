@@ -8,6 +8,7 @@
 #include "core/batch/request_intake.hpp"
 #include "core/execute/compute_pool.hpp"
 #include "core/execute/engine.hpp"
+#include "core/execute/hot_experts.hpp"
 #include "core/model/checkpoint.hpp"
 #include "plugins/plugin_host.hpp"
 
@@ -42,6 +43,7 @@ struct model_room {
     std::unique_ptr<compute_pool> pool;
     std::unique_ptr<plugin_host> plugins;
     std::shared_ptr<engine> model;
+    std::unique_ptr<hot_experts> profile; ///< null: none was asked for
 
     /// Loads the model. Errors: those of checkpoint, plugin_host and engine.
     static result<model_room> open(const settings& all, const runtime_surroundings& place);

@@ -15,8 +15,8 @@ using names = std::span<const std::string_view>;
 
 // Choices. Where a second list follows, this version serves only its values; lifting that is removing the list.
 constexpr std::string_view empty_only[] = {""};
-constexpr std::string_view policies[] = {"foresight", "next_visit",  "lru", "lru_layer",
-                                         "lfu_decay", "lfru", "least_stale"};
+constexpr std::string_view policies[] = {"foresight", "next_visit", "lru",        "lru_layer",
+                                         "lfu_decay", "lfru",       "least_stale"};
 constexpr std::string_view io_modes[] = {"auto", "direct", "buffered"};
 constexpr std::string_view prefetch_modes[] = {"off", "auto", "always"};
 constexpr std::string_view precisions[] = {"keep", "fp8"};
@@ -77,8 +77,9 @@ constexpr std::array rows{
     text<&s::experts, &experts::predictor>("experts.predictor",
                                            "gate, heads:FILE, history, history:FILE, previous or prompt; empty: gate"),
     text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions),
-    text<&s::experts, &experts::profile>("experts.profile", "file that names experts to pin; empty: none", {},
-                                         empty_only),
+    text<&s::experts, &experts::profile>(
+        "experts.profile",
+        "file of experts used most: warms the cache at the start, is written at the end; empty: none"),
     number<&s::experts, &experts::loader_threads>("experts.loader_threads", "threads", 1, 64, "expert reads in flight"),
 
     text<&s::prune, &prune_settings::mode>("prune.mode", "leave out or replace experts of little weight; lossy",

@@ -63,6 +63,11 @@ float expert_history::use_rate(expert_id expert) const noexcept {
     return (uses(expert) + guess) / (visits_[static_cast<std::size_t>(expert.layer)].decayed + 1);
 }
 
+float expert_history::seen_rate(expert_id expert) const noexcept {
+    const float visits = visits_[static_cast<std::size_t>(expert.layer)].decayed;
+    return visits > 0 ? std::min(uses(expert) / visits, 1.0F) : 0.0F;
+}
+
 std::uint32_t expert_history::idle_visits(expert_id expert) const noexcept {
     return visits_[static_cast<std::size_t>(expert.layer)].visits - uses_[index_of(expert)].latest;
 }

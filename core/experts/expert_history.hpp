@@ -27,6 +27,9 @@ public:
     /// guess that nothing falls below.
     float use_rate(expert_id expert) const noexcept;
 
+    /// The same without a guess: 0 where nothing was seen.
+    float seen_rate(expert_id expert) const noexcept;
+
     /// Visits of the layer that did not use the expert since one did; all of them, if none did.
     std::uint32_t idle_visits(expert_id expert) const noexcept;
 

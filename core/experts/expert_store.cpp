@@ -157,6 +157,7 @@ expert_store_statistics expert_store::statistics() const {
     shown.load_retries = impl_->queue.retries();
     const auto& speculation = impl_->table.speculation();
     shown.prefetch_loads = speculation.taken;
+    shown.profile_loads = impl_->warmup.loads();
     shown.prefetch_useful = speculation.used;
     shown.prefetch_wasted = speculation.unused;
     shown.prefetch_wasted_bytes = speculation.unused * impl_->source.disk_bytes();

@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/expert_profile.hpp"
 #include "core/experts/layer_statistics.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
@@ -58,6 +59,7 @@ struct expert_store_statistics {
     prefetch_figures prefetch_measured;
     std::optional<route_report> prediction; ///< of the engine's predictors; none: nobody predicts
     std::optional<pruning_report> pruning;  ///< of the engine; none: every chosen expert runs
+    std::uint64_t profile_loads = 0;        ///< begun for a profile; neither demand nor prefetch
     std::uint64_t load_failures = 0, load_retries = 0;
     double stall_s = 0; ///< time that acquirers waited for loads
     /// The time of steps, split: compute_s + step_stall_s. Of both together, link_idle_s no expert was being read.
@@ -127,9 +129,10 @@ private:
 class expert_store {
 public:
     /// Allocates the arena (host memory). `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
-    /// store uses the bypass policy instead, if `policy` does not work there, and says so. Loading needs source.scratch_bytes() per loader thread and per
-    /// waiter beside the budget. Errors: budget_too_small (with the arithmetic: slots needed, bytes needed),
-    /// out_of_memory, invalid_argument (options that contradict each other or the source).
+    /// store uses the bypass policy instead, if `policy` does not work there, and says so. Loading needs
+    /// source.scratch_bytes() per loader thread and per waiter beside the budget. Errors: budget_too_small (with the
+    /// arithmetic: slots needed, bytes needed), out_of_memory, invalid_argument (options that contradict each other or
+    /// the source).
     static result<std::unique_ptr<expert_store>> create(const expert_store_options& options, slab_source& source,
                                                         std::unique_ptr<eviction_policy> policy);
 
@@ -194,6 +197,17 @@ public:
     /// that runs steps.
     void begin_step();
     void end_step(double stall_s);
+
+    /// Begins to fill empty slots with the experts that `profile` names, the most used first, while nothing else wants
+    /// the link; and tells the policy. Needs two loader threads, as hints do. Errors: invalid_argument (of another
+    /// model: its sizes do not fit).
+    result<void> warm_up(const expert_profile& profile);
+
+    /// What is not on its way yet stays away.
+    void stop_warm_up();
+
+    /// How often each expert was used, the profile of warm_up() included, which fades; `model` is empty.
+    expert_profile usage() const;
 
     expert_store_statistics statistics() const;
 

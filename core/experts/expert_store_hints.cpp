@@ -46,7 +46,7 @@ std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
         load_by_slot[static_cast<std::size_t>(*slot)] = load;
         return load;
     }
-    return nullptr;
+    return next_of_profile();
 }
 
 bool expert_store::impl::worth_loading(float probability, residency_table::speculative_room room) const {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include "core/experts/cache_warmup.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/experts/expert_store_sizes.hpp"
 #include "core/experts/layer_counters.hpp"
+#include "core/experts/prefetch_hints.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/experts/slab_arena.hpp"
 #include "core/experts/transfer_queue.hpp"
@@ -58,6 +60,7 @@ struct expert_store::impl {
     void finished(expert_load& load);
     void note_prefetched(std::int32_t layer, const residency_table::pin& pin);
     std::shared_ptr<expert_load> next_speculative();
+    std::shared_ptr<expert_load> next_of_profile();
     std::shared_ptr<expert_load> make_load(expert_id expert, slot_index slot);
     bool of_module(std::int32_t layer) const noexcept { return options.module_layer && layer >= *options.module_layer; }
     void count_demand(std::int32_t layer, std::int32_t expert, bool resident, std::span<const std::int32_t> drafted);
@@ -81,6 +84,7 @@ struct expert_store::impl {
     std::vector<residency_table::pin> pins;                 // for pin(); empty between calls
     prefetch_hints hints;
     layer_counters by_layer;
+    cache_warmup warmup;
     std::vector<expert_hint> existing, absent;                        // for hint(); empty between calls
     std::vector<std::chrono::steady_clock::time_point> begun_by_slot; // of speculative loads
     double head_start_s = 0;                              // by which useful ones were ahead of their demand, on average

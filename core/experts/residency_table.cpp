@@ -11,10 +11,17 @@ constexpr slot_index no_slot = -1;
 /// be sixteen layers' worth of hints that nobody used.
 constexpr slot_index probation_share = 8, probation_slots_max = 64;
 
+/// Visits after which a use counts half in usage(): a profile is for other texts than this one, so it follows none.
+constexpr float usage_half_life = 1024;
+
 } // namespace
 
 residency_table::residency_table(const shape& dimensions)
-    : shape_(dimensions), slots_by_index_(static_cast<std::size_t>(dimensions.slots_max)),
+    : shape_(dimensions), usage_({.layers = dimensions.layers,
+                                  .experts = dimensions.experts,
+                                  .moe_layers = static_cast<std::int32_t>(dimensions.pass_waves)},
+                                 usage_half_life),
+      slots_by_index_(static_cast<std::size_t>(dimensions.slots_max)),
       evictable_(std::make_unique<bool[]>(static_cast<std::size_t>(dimensions.slots_max))) {
     const auto count = static_cast<std::size_t>(shape_.layers) * static_cast<std::size_t>(shape_.experts);
     slot_by_expert_.assign(count, no_slot);
@@ -71,7 +78,9 @@ void residency_table::pin_wave(std::int32_t layer, std::span<const std::int32_t>
                                std::span<const std::int32_t> prompt_only, bool continues) {
     if (!continues)
         ++wave_;
-    policy_->wave_begins({.layer = layer, .experts = experts, .prompt_only = prompt_only, .continues = continues});
+    const eviction_wave wave{.layer = layer, .experts = experts, .prompt_only = prompt_only, .continues = continues};
+    usage_.wave_begins(wave);
+    policy_->wave_begins(wave);
     const std::size_t first = pins.size();
     // All residents first: a load of this wave must not evict what the same wave needs.
     for (const std::int32_t expert : experts) {
@@ -140,6 +149,21 @@ std::optional<slot_index> residency_table::take_speculative(expert_id incoming, 
     ++speculation_.taken;
     assign(index, incoming, true);
     return index;
+}
+
+std::optional<slot_index> residency_table::take_empty(expert_id incoming) {
+    if (free_.empty())
+        return std::nullopt;
+    const slot_index index = free_.back();
+    free_.pop_back();
+    assign(index, incoming, false);
+    at(index).pins = 0;
+    return index;
+}
+
+void residency_table::primed(expert_id expert, float use_rate) {
+    usage_.prime(expert, use_rate);
+    policy_->primed(expert, use_rate);
 }
 
 /// The oldest whose layer was visited without it.

@@ -2,6 +2,7 @@
 
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/expert_history.hpp"
 #include "plugins/moira_plugin.h"
 
 #include <cstdint>
@@ -84,6 +85,16 @@ public:
     /// abandon(). None where there is no room.
     std::optional<slot_index> take_speculative(expert_id incoming, bool may_evict);
 
+    /// Gives an empty slot to an expert that has none: loading, without a pin; then complete() or abandon(). None where
+    /// no slot is empty.
+    std::optional<slot_index> take_empty(expert_id incoming);
+
+    /// An earlier run used `expert` in this share of its layer's visits.
+    void primed(expert_id expert, float use_rate);
+
+    /// How often each expert was used over some thousand visits of its layer.
+    const expert_history& usage() const noexcept { return usage_; }
+
     /// Whether the expert has a slot, loading or resident.
     bool holds(expert_id expert) const noexcept { return slot_by_expert_[index_of(expert)] >= 0; }
 
@@ -137,6 +148,7 @@ private:
     void expire_speculation(std::int32_t layer) noexcept;
 
     shape shape_;
+    expert_history usage_;
     eviction_policy* policy_ = nullptr;
     slot_index slots_ = 0;
     slot_index resident_ = 0;

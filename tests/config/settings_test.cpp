@@ -132,7 +132,7 @@ TEST_CASE("a list of folders can be given on the command line") {
 
 TEST_CASE("what this version cannot honour is unsupported, not ignored") {
     for (const char* assignment :
-         {"experts.profile=p", "speculation.mode=draft"})
+         {"speculation.mode=draft"})
         check_set_refused(assignment, errc::unsupported);
     // A value that nobody ever planned is wrong, not unsupported.
     check_set_refused("prune.mode=random", errc::invalid_config);

@@ -131,7 +131,8 @@ holds out "\"demand_loads_without_prefetch\":$loads"
 expect 2 "${routed[@]}" --batch 1 --predictor nonsense
 expect 2 --predictor scripted --json
 expect 2 --ops "${routed[@]}"
-expect 1 --routes "$work/none.routes" --json
+expect 2 --routes "$work/none.routes" --json
+holds out not_found
 expect 2 --batch 0
 expect 2 --batch 1,x
 expect 2 --gen-tokens 1

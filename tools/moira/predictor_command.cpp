@@ -23,7 +23,7 @@ struct predictor_options {
 constexpr std::size_t sequences_least = 5;
 
 /// The last fifth is kept for judging, whole sequences where there are enough.
-constexpr std::size_t held_out_part = 5;
+constexpr std::uint32_t held_out_part = 5;
 
 void cut_sequence(const route_trace& trace, route_sequence& kept, route_sequence& rest) {
     const auto tokens = kept.tokens - kept.tokens / held_out_part;

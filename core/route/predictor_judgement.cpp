@@ -63,7 +63,7 @@ private:
 
     void visit(route_position at, std::uint32_t layer) {
         const auto chosen = trace_.ids(trace_.sequences[at.sequence], at.token, layer);
-        if (layer > 0) {
+        if (layer >= options_.first_layer) {
             predicted_.clear();
             predictor_.predict(at, layer, predicted_);
             if (at.sequence >= options_.first_sequence)

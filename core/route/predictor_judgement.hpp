@@ -11,7 +11,7 @@ namespace moira {
 /// Ranks at which predictors are compared: as many experts as are chosen, half as many more, and twice as many.
 inline constexpr std::size_t judged_ranks = 3;
 
-/// How good a predictor is on a recording. Layer 0 is left out: nothing comes before it.
+/// How good a predictor is on a recording.
 struct predictor_judgement {
     std::string name;
     std::uint64_t tokens = 0, chosen = 0; ///< experts that the judged layers chose
@@ -36,6 +36,7 @@ private:
 struct judgement_options {
     double cache_share = 0.25;        ///< of all experts: slots of one LRU cache over all layers
     std::uint32_t first_sequence = 0; ///< those before are learnt from and not judged
+    std::uint32_t first_layer = 1;    ///< those before are not judged: as many layers ahead as the predictor looks
 };
 
 /// Runs the recording through `predictor`, one sequence after another, beside a cache that only loads on demand.

@@ -23,7 +23,7 @@ struct predictor_options {
 constexpr std::size_t sequences_least = 5;
 
 /// The last fifth is kept for judging, whole sequences where there are enough.
-constexpr std::size_t held_out_part = 5;
+constexpr std::uint32_t held_out_part = 5;
 
 void cut_sequence(const route_trace& trace, route_sequence& kept, route_sequence& rest) {
     const auto tokens = kept.tokens - kept.tokens / held_out_part;
@@ -247,7 +247,8 @@ result<exit_code> run_evaluate(const predictor_options& options, command_context
 constexpr const char* footer_text =
     "recall: share of the chosen experts among the first k, 1.5 k and 2 k predicted. misses covered: of what an LRU\n"
     "cache of --cache of all experts misses. precision among absent: of the predicted experts that the cache does not\n"
-    "hold. The control predicts what was chosen and must recall everything. Layer 0 is left out.\n"
+    "hold. The control predicts what was chosen and must recall everything. Layer 0 is left\n"
+    "out, and layer 1 for those that look two layers ahead.\n"
     "gate: the next layer's own router, early; gate2: two layers early. heads read what a router saw (recordings made\n"
     "with --hidden), history what this token and the one before chose.";
 

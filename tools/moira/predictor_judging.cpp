@@ -99,8 +99,11 @@ result<std::vector<predictor_judgement>> judge_predictors(const route_trace& tra
     if (!all)
         return tl::unexpected(all.error());
     std::vector<predictor_judgement> judged;
-    for (const auto& predictor : *all)
-        judged.push_back(judge_predictor(*predictor, trace, options));
+    for (const auto& predictor : *all) {
+        auto how = options;
+        how.first_layer = predictor->name() == "gate2" || predictor->name() == "heads2" ? 2 : 1;
+        judged.push_back(judge_predictor(*predictor, trace, how));
+    }
     auto& control = judged.front();
     control.name = "control";
     if (control.recall(0) != 1.0 && control.chosen > 0)

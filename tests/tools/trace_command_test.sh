@@ -78,7 +78,7 @@ expect 2 synth --layers 3 --experts 16 --top-k 2 --tokens 40 -o "$work/x.routes"
 expect 2 synth --uniform --layers 3 --experts 16 --top-k 17 --tokens 40 -o "$work/x.routes"
 [ ! -e "$work/x.routes" ] || { echo "a refused command left a file"; failures=$((failures + 1)); }
 head -c 100 "$work/u.routes" >"$work/cut.routes"
-expect 1 show "$work/cut.routes"
+expect 2 show "$work/cut.routes"
 expect 2 show "$work/nothing.routes"
 expect 2 record -p 'x' --text "$work/text" -o "$work/x.routes"
 

@@ -79,8 +79,7 @@ private:
     std::int32_t position_ = 0;
 };
 
-result<void> probe(route_bench_row& row, memory_probe& memory, disk_probe& disk) {
-    row.memory_gb_s.push_back(memory.measure().gb_s);
+result<void> probe(route_bench_row& row, disk_probe& disk) {
     const auto read = disk.measure(disk_probe_time);
     if (!read)
         return tl::unexpected(read.error());
@@ -89,14 +88,14 @@ result<void> probe(route_bench_row& row, memory_probe& memory, disk_probe& disk)
     return {};
 }
 
-result<void> measure_repeats(route_bench_row& row, engine& model, route_measurement& steps, memory_probe& memory,
-                             disk_probe& disk, const std::function<bool()>& interrupted, const bench_progress& say) {
+result<void> measure_repeats(route_bench_row& row, engine& model, route_measurement& steps, disk_probe& disk,
+                             const std::function<bool()>& interrupted, const bench_progress& say) {
     const auto& options = row.options;
     if (say)
         say("batch " + std::to_string(options.batch) + ", warming up");
     if (auto warm = steps.run(options.warm_up, interrupted); !warm)
         return warm;
-    if (auto probed = probe(row, memory, disk); !probed)
+    if (auto probed = probe(row, disk); !probed)
         return probed;
     row.before = model.expert_statistics();
     for (std::int32_t repeat = 0; repeat < options.repeat; ++repeat) {
@@ -111,7 +110,7 @@ result<void> measure_repeats(route_bench_row& row, engine& model, route_measurem
         row.wall_s += elapsed.count();
         row.steps += static_cast<std::uint64_t>(options.gen_tokens);
         row.after = model.expert_statistics();
-        if (auto probed = probe(row, memory, disk); !probed)
+        if (auto probed = probe(row, disk); !probed)
             return probed;
     }
     return {};
@@ -160,10 +159,9 @@ route_bounds bounds_of(const route_bench_row& row) {
     return bounds;
 }
 
-result<route_bench_row> measure_routes(model_room& room, const route_trace& trace, memory_probe& memory,
-                                       disk_probe& disk, const weight_bytes& weights,
-                                       const route_bench_options& options, const std::function<bool()>& interrupted,
-                                       const bench_progress& progress) {
+result<route_bench_row> measure_routes(model_room& room, const route_trace& trace, disk_probe& disk,
+                                       const weight_bytes& weights, const route_bench_options& options,
+                                       const std::function<bool()>& interrupted, const bench_progress& progress) {
     engine& model = *room.model;
     std::unique_ptr<trace_predictor> predictor;
     if (!options.predictor.empty()) {
@@ -185,7 +183,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     row.options = options;
     row.source_bytes = static_cast<double>(model.expert_source_bytes());
     model.experts().set_prefetch(options.prefetch);
-    if (auto done = measure_repeats(row, model, steps, memory, disk, interrupted, progress); !done)
+    if (auto done = measure_repeats(row, model, steps, disk, interrupted, progress); !done)
         return tl::unexpected(done.error());
     row.logits_hash = steps.hash();
     const auto replayed = replay_demand(row, for_model(trace, model.shape()), model.shape());

@@ -4,7 +4,6 @@
 #include "core/route/route_trace.hpp"
 #include "tools/moira/bench_run.hpp"
 #include "tools/moira/disk_probe.hpp"
-#include "tools/moira/memory_probe.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -22,10 +21,11 @@ struct route_bench_options {
 /// Decoding under a recorded routing.
 struct route_bench_row {
     route_bench_options options;
-    std::vector<double> decode_tok_s;           ///< one per repeat
-    std::vector<double> disk_gb_s, memory_gb_s; ///< before the first repeat and after each
-    bool disk_direct = true;                    ///< see disk_probe::direct
-    double step_weight_bytes = 0;               ///< dense ones and the distinct experts of a step
+    std::vector<double> decode_tok_s; ///< one per repeat
+    std::vector<double> disk_gb_s;    ///< before the first repeat and after each
+    std::vector<double> memory_gb_s;  ///< before the model was loaded and after it was gone
+    bool disk_direct = true;          ///< see disk_probe::direct
+    double step_weight_bytes = 0;     ///< dense ones and the distinct experts of a step
     expert_store_statistics before, after;
     std::uint64_t steps = 0;
     std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see replay_store
@@ -43,11 +43,11 @@ struct route_bounds {
 route_bounds bounds_of(const route_bench_row& row);
 
 /// Runs the engine alone: steps of one row of each sequence with fixed tokens, whose experts the recording chooses;
-/// `warm_up` steps first that are not counted. Errors: those of steps and probes; invalid_argument (the recording does
-/// not fit the model, the tokens do not fit its context); cancelled.
-result<route_bench_row> measure_routes(model_room& room, const route_trace& trace, memory_probe& memory,
-                                       disk_probe& disk, const weight_bytes& weights,
-                                       const route_bench_options& options, const std::function<bool()>& interrupted,
-                                       const bench_progress& progress);
+/// `warm_up` steps first that are not counted. Fills all but memory_gb_s: a probe well above the caches would take
+/// memory from the experts. Errors: those of steps and of the probe; invalid_argument (the recording does not fit the
+/// model, the tokens do not fit its context); cancelled.
+result<route_bench_row> measure_routes(model_room& room, const route_trace& trace, disk_probe& disk,
+                                       const weight_bytes& weights, const route_bench_options& options,
+                                       const std::function<bool()>& interrupted, const bench_progress& progress);
 
 } // namespace moira

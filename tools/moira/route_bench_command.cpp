@@ -1,6 +1,7 @@
 #include "tools/moira/route_bench_command.hpp"
 
 #include "tools/moira/load_model.hpp"
+#include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
 #include "tools/moira/route_bench_report.hpp"
 
@@ -28,11 +29,11 @@ weight_bytes weights_of(const engine& model) {
     return weights;
 }
 
-/// All that lives through a call. Probes take their memory before the model takes what is left.
+/// All that lives through a call. The disk's probe takes its memory before the model takes what is left.
 struct route_bench_call {
     const route_bench_request& request;
     command_context& context;
-    memory_probe memory;
+    compute_pool& pool;
     disk_probe disk;
     std::function<bool()> interrupted;
     bench_setting setting = {};
@@ -48,19 +49,41 @@ result<disk_probe> open_disk_probe(const settings& all, const std::string& wante
     return disk_probe::create(*opened, summarize(*opened).bytes_per_expert);
 }
 
-/// A model of its own for each row, so that each begins with an empty store.
-result<route_bench_row> run_row(route_bench_call& call, const route_bench_options& options, const route_trace& trace) {
+/// With memory that is given back at once.
+result<double> probe_memory(route_bench_call& call) {
+    auto memory = memory_probe::create(call.pool, call.request.probe_mib << 20);
+    if (!memory)
+        return tl::unexpected(memory.error());
+    call.setting.probe_bytes = memory->bytes();
+    return memory->measure().gb_s;
+}
+
+/// A model of its own, so that the row begins with an empty store.
+result<route_bench_row> run_model(route_bench_call& call, const route_bench_options& options,
+                                  const route_trace& trace) {
     auto room = load_model(call.request.model, call.context);
     if (!room)
         return tl::unexpected(room.error());
     call.setting.model = room->model->model().folder().filename().string();
     call.setting.threads = room->pool->size();
-    call.setting.probe_bytes = call.memory.bytes();
     const auto progress = progress_line();
-    auto row = measure_routes(*room, trace, call.memory, call.disk, weights_of(*room->model), options, call.interrupted,
-                              progress);
+    auto row = measure_routes(*room, trace, call.disk, weights_of(*room->model), options, call.interrupted, progress);
     if (progress)
         progress("");
+    return row;
+}
+
+result<route_bench_row> run_row(route_bench_call& call, const route_bench_options& options, const route_trace& trace) {
+    const auto before = probe_memory(call);
+    if (!before)
+        return tl::unexpected(before.error());
+    auto row = run_model(call, options, trace);
+    if (!row)
+        return row;
+    const auto after = probe_memory(call);
+    if (!after)
+        return tl::unexpected(after.error());
+    row->memory_gb_s = {*before, *after};
     return row;
 }
 
@@ -79,13 +102,10 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
     compute_pool pool(
         {static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
     options.prefetch = prefetch_policy_of(all, pool.size());
-    auto memory = memory_probe::create(pool, request.probe_mib << 20);
-    if (!memory)
-        return tl::unexpected(memory.error());
     auto disk = open_disk_probe(all, request.model);
     if (!disk)
         return tl::unexpected(disk.error());
-    route_bench_call call{request, context, std::move(*memory), std::move(*disk), watch_interrupt()};
+    route_bench_call call{request, context, pool, std::move(*disk), watch_interrupt()};
     std::vector<route_bench_row> rows;
     for (const auto batch : request.batches) {
         options.batch = batch;

@@ -211,6 +211,7 @@ replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t co
             counts_.bytes += geometry_.expert_bytes[layer];
         }
         taken.arrivals_s.push_back(arrival_s);
+        counts_.prefetch_joined += pin.state == slot_state::loading;
         ++(resident ? counts_.hits : counts_.demand_loads);
         ++(resident ? counts_.layers[layer].hits : counts_.layers[layer].demand_loads);
     }
@@ -325,10 +326,10 @@ replay_counts replayed_store::totals() const {
 
 /// `sum` without what was counted `before`.
 replay_counts difference(replay_counts sum, const replay_counts& before) {
-    for (const auto counter :
-         {&replay_counts::steps, &replay_counts::tokens, &replay_counts::waves, &replay_counts::hits,
-          &replay_counts::demand_loads, &replay_counts::evictions, &replay_counts::prefetch_loads,
-          &replay_counts::prefetch_useful, &replay_counts::prefetch_wasted, &replay_counts::bytes})
+    for (const auto counter : {&replay_counts::steps, &replay_counts::tokens, &replay_counts::waves,
+                               &replay_counts::hits, &replay_counts::demand_loads, &replay_counts::evictions,
+                               &replay_counts::prefetch_loads, &replay_counts::prefetch_useful,
+                               &replay_counts::prefetch_wasted, &replay_counts::prefetch_joined, &replay_counts::bytes})
         sum.*counter -= before.*counter;
     for (const auto counter : {&hint_counts::given, &hint_counts::refused, &hint_counts::cancelled,
                                &hint_counts::absent, &hint_counts::absent_chosen, &hint_counts::misses})

@@ -35,7 +35,8 @@ struct replay_counts {
     std::uint64_t steps = 0, tokens = 0, waves = 0;
     std::uint64_t hits = 0, demand_loads = 0, evictions = 0;
     std::uint64_t prefetch_loads = 0, prefetch_useful = 0, prefetch_wasted = 0, prefetch_open = 0;
-    std::uint64_t bytes = 0; ///< read, in demand and ahead of it
+    std::uint64_t prefetch_joined = 0; ///< demand loads that found their read begun by a hint: one read, counted twice
+    std::uint64_t bytes = 0;           ///< read, in demand and ahead of it
     hint_counts hints;
     double seconds = 0;               ///< of all steps: compute_s + stall_s
     double compute_s = 0;             ///< dense layers, experts, head

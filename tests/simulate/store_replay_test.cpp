@@ -132,6 +132,8 @@ TEST_CASE("time: a load stalls for its read, and a hinted one for what is left o
     CHECK(hinted.hits == 2);
     CHECK(hinted.prefetch_loads == 1);
     CHECK(hinted.prefetch_useful == 1);
+    CHECK(hinted.prefetch_joined == 1);
+    CHECK(hinted.bytes == 1'000'000'000);
     CHECK(hinted.stall_s == doctest::Approx(2.0 + 0.5));
     CHECK(hinted.link_s == doctest::Approx(4.0));
     CHECK(hinted.tokens_per_s() == doctest::Approx(4 / (6.0 + 2.5)));

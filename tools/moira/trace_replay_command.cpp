@@ -41,7 +41,7 @@ struct replay_row {
     /// Loads beyond the least possible, as a share of the experts asked for.
     double regret() const {
         const auto asked = counts.hits + counts.demand_loads;
-        const auto loads = static_cast<double>(counts.demand_loads + counts.prefetch_loads);
+        const auto loads = static_cast<double>(counts.demand_loads - counts.prefetch_joined + counts.prefetch_loads);
         return asked == 0 ? 0.0
                           : (loads - static_cast<double>(place.optimal_bypass.loads)) / static_cast<double>(asked);
     }
@@ -170,6 +170,7 @@ nlohmann::ordered_json row_json(const replay_row& row, bool weighed) {
             {"prefetch_loads", counts.prefetch_loads},
             {"prefetch_useful", counts.prefetch_useful},
             {"prefetch_wasted", counts.prefetch_wasted},
+            {"prefetch_joined", counts.prefetch_joined},
             {"bytes", weighed ? nlohmann::ordered_json(counts.bytes) : nlohmann::ordered_json(nullptr)},
             {"stall_s", timed(counts.stall_s)},
             {"compute_s", timed(counts.compute_s)},

@@ -26,8 +26,8 @@ struct expert_settings {
     /// where memory allows it.
     memory_budget ram_budget = memory_budget::of_share(1.0);
     memory_budget vram_budget = memory_budget::of_share(1.0);
-    /// Best of all policies at every budget and up to a few sequences at a time, and within 0.3 points of hit rate of
-    /// the best (next_visit) at 16.
+    /// Best of all policies at every budget for one and for four sequences, and within 0.2 points of hit rate of the
+    /// best (next_visit) for sixteen.
     std::string policy = "foresight";
     /// The loader chooses page cache or direct I/O by working set against memory: both wrong choices cost 2-4x.
     std::string io = "auto";

@@ -10,11 +10,15 @@ namespace {
 constexpr std::size_t weights_max = std::size_t{8} << 20U;
 constexpr std::size_t distances_max = 4;
 
-/// A few rows' worth. Beyond it the experts of different texts mix and the model was measured to be worse than none.
-constexpr std::size_t sources_max = 16;
+/// The experts of several rows. Those of different texts mix: what is gained on gpt-oss-20b's trace falls from 2.9
+/// points of hit rate for one sequence to 0.8 for four (11 experts a visit) and 0 for sixteen (21).
+constexpr std::size_t sources_max = 32;
 
 /// Step of learning: 0.01 to 0.04 are within 0.2 points of hit rate on gpt-oss-20b's trace.
 constexpr float step_size = 0.02F;
+
+/// A visit of more experts than one token chooses says less by each: its steps are as small together as those of four.
+constexpr float whole_sources = 4;
 
 float chance(float log_odds) noexcept {
     return 1.0F / (1.0F + std::exp(-log_odds));
@@ -79,7 +83,7 @@ void expert_affinity::used(std::span<const std::int32_t> experts) {
     }
 }
 
-/// Calls apply(weights) for every recent expert that lies distances_[place_min] or further back.
+/// Calls apply(weights, experts of that visit) for every recent expert that lies distances_[place_min] or further back.
 template <class Apply>
 void expert_affinity::each_source(std::size_t place_min, const Apply& apply) {
     for (std::size_t place = place_min; place < distances_.size() && distances_[place] <= recent_.size(); ++place) {
@@ -87,7 +91,7 @@ void expert_affinity::each_source(std::size_t place_min, const Apply& apply) {
         if (seen.too_many)
             continue;
         for (const std::int32_t expert : seen.experts)
-            apply(weights(place, {seen.layer, expert}));
+            apply(weights(place, {seen.layer, expert}), seen.experts.size());
     }
 }
 
@@ -98,7 +102,7 @@ void expert_affinity::learn() {
         return;
     random_ = random_ * 6364136223846793005U + 1442695040888963407U; // Knuth's MMIX generator
     const auto place_min = static_cast<std::size_t>((random_ >> 33U) % distances_.size());
-    each_source(place_min, [this](std::span<const float> says) {
+    each_source(place_min, [this](std::span<const float> says, std::size_t) {
         for (std::size_t i = 0; i < experts_; ++i)
             score_[i] += says[i];
     });
@@ -106,9 +110,10 @@ void expert_affinity::learn() {
         score = step_size * chance(score);
     for (const std::int32_t expert : now_.experts)
         score_[static_cast<std::size_t>(expert)] -= step_size;
-    each_source(place_min, [this](std::span<float> says) {
+    each_source(place_min, [this](std::span<float> says, std::size_t sources) {
+        const float part = std::min(1.0F, whole_sources / static_cast<float>(sources));
         for (std::size_t i = 0; i < experts_; ++i)
-            says[i] -= score_[i];
+            says[i] -= part * score_[i];
     });
 }
 

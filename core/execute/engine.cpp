@@ -24,10 +24,6 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// Rows of a step that passes every expert once: 2,048 tokens use nearly all experts of a layer, so that more rows save
-/// little, and keep their neighbours waiting for seconds already.
-constexpr std::int32_t long_step_rows = 2'048;
-
 /// How many multi-token-prediction modules are loaded: drafting goes on from the first one's own state.
 std::int32_t mtp_modules(const engine_options& options) { return options.mtp ? 1 : 0; }
 
@@ -139,13 +135,14 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     const auto* table = embedding_worth_leaving(model, names, limits);
     const auto reading = (std::uint64_t{options.loader_threads} + 1) * source->scratch_bytes();
     const auto available = available_memory_bytes();
-    const auto with_table = needs_beside_experts(model, names, limits, arena_extras, reading, nullptr);
+    const auto with_table = needs_beside_experts(model, names, limits, arena_extras, reading, nullptr, false);
     // Memory is worth more to experts than to a table of which a token reads one row.
     const bool fits_all = wanted.budget_bytes / slot_bytes >= routed &&
                           (!options.experts_budget_automatic || plan_expert_budget(with_table, all_bytes, false, available));
     if (table && !fits_all)
         arena_extras.embedding_row_bytes = table->bytes / static_cast<std::uint64_t>(table->shape[0]);
-    const auto beside = table && !fits_all ? needs_beside_experts(model, names, limits, arena_extras, reading, table) : with_table;
+    const auto beside =
+        fits_all ? with_table : needs_beside_experts(model, names, limits, arena_extras, reading, table, true);
     const auto planned = plan_expert_budget(beside, std::min(wanted.budget_bytes, all_bytes),
                                             options.experts_budget_automatic, available);
     if (!planned)
@@ -159,7 +156,7 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     if (store->statistics().slots >= routed)
         return {};
     if (mtp_modules(options) == 0)
-        step_rows = std::max(limits.rows_max, long_step_rows);
+        step_rows = std::max(limits.rows_max, long_step_rows(shape, static_cast<std::int64_t>(store->statistics().slots)));
     return {};
 }
 

@@ -13,46 +13,6 @@ namespace moira {
 
 namespace {
 
-/// Launches the expert op on some experts of a wave.
-result<void> launch_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
-                            const expert_store& store, const expert_assignment& assignment, const expert_lease& lease,
-                            std::span<const std::int32_t> experts) {
-    if (experts.empty())
-        return {};
-    auto& arena = step.arena;
-    auto& groups = arena.host_groups;
-    groups.clear();
-    for (const auto expert : experts) {
-        const auto place = std::lower_bound(assignment.experts.begin(), assignment.experts.end(), expert);
-        const auto index = static_cast<std::size_t>(place - assignment.experts.begin());
-        const auto count = assignment.pair_begin[index + 1] - assignment.pair_begin[index];
-        groups.push_back(
-            {static_cast<std::uint32_t>(expert), lease.generation(expert), assignment.pair_begin[index], count});
-    }
-    if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front());
-        !done)
-        return done;
-    const auto* table = store.table(layer.index);
-    if (arena.staging.needed()) {
-        auto staged = arena.staging.stage(groups, table, step.queue);
-        if (!staged)
-            return tl::unexpected(staged.error());
-        table = *staged;
-    }
-    moira_expert_ffn_args args{};
-    args.groups = static_cast<std::uint32_t>(groups.size());
-    args.pairs = static_cast<std::uint32_t>(assignment.pairs.size());
-    args.x = arena.normed.as<float>();
-    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.table = table;
-    args.group_table = arena.groups.as<moira_expert_group>();
-    args.pair_table = arena.pairs.as<moira_expert_pair>();
-    args.out = arena.expert_out.as<float>();
-    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.workspace = arena.workspace.as<void>();
-    return step.queue.launch({{moe.experts, &args}});
-}
-
 /// The experts of a lease: resident ones first, then the others as they arrive. In which order does not matter: outputs
 /// lie apart by (row, rank) and are added up in rank order later.
 result<void> run_leased(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
@@ -202,7 +162,8 @@ moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& 
 result<void> override_choice(const step_context& step, std::int32_t layer, std::span<std::int32_t> ids) {
     auto& arena = step.arena;
     std::vector<float> weights(ids.size());
-    if (auto done = step.queue.download(weights.data(), arena.expert_weights.as<void>(), weights.size() * sizeof(float));
+    if (auto done =
+            step.queue.download(weights.data(), arena.expert_weights.as<void>(), weights.size() * sizeof(float));
         !done)
         return done;
     if (auto done = step.queue.synchronize(); !done)
@@ -225,9 +186,59 @@ result<void> take_choice(const step_context& step, std::int32_t layer, std::size
     return step.routes ? override_choice(step, layer, ids) : result<void>();
 }
 
-/// Routes the rows and brings the ids of the experts that will run to the host.
-result<expert_assignment> route(const step_context& step, const model_layer& layer, const moe_layer& moe,
-                                const expert_store& store) {
+/// Shared and routed experts of all rows, added to the residual stream.
+result<void> run_assigned(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
+                          const expert_assignment& assignment, double& stall_s) {
+    if (auto done = begin_experts(step, moe, assignment); !done)
+        return done;
+    if (auto done = run_waves(step, layer, moe, store, assignment, stall_s); !done)
+        return done;
+    return combine_experts(step, moe);
+}
+
+} // namespace
+
+result<void> launch_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                            const expert_store& store, const expert_assignment& assignment, const expert_lease& lease,
+                            std::span<const std::int32_t> experts) {
+    if (experts.empty())
+        return {};
+    auto& arena = step.arena;
+    auto& groups = arena.host_groups;
+    groups.clear();
+    for (const auto expert : experts) {
+        const auto place = std::lower_bound(assignment.experts.begin(), assignment.experts.end(), expert);
+        const auto index = static_cast<std::size_t>(place - assignment.experts.begin());
+        const auto count = assignment.pair_begin[index + 1] - assignment.pair_begin[index];
+        groups.push_back(
+            {static_cast<std::uint32_t>(expert), lease.generation(expert), assignment.pair_begin[index], count});
+    }
+    if (auto done = step.queue.upload(arena.groups.as<void>(), groups.data(), groups.size() * sizeof groups.front());
+        !done)
+        return done;
+    const auto* table = store.table(layer.index);
+    if (arena.staging.needed()) {
+        auto staged = arena.staging.stage(groups, table, step.queue);
+        if (!staged)
+            return tl::unexpected(staged.error());
+        table = *staged;
+    }
+    moira_expert_ffn_args args{};
+    args.groups = static_cast<std::uint32_t>(groups.size());
+    args.pairs = static_cast<std::uint32_t>(assignment.pairs.size());
+    args.x = arena.normed.as<float>();
+    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.table = table;
+    args.group_table = arena.groups.as<moira_expert_group>();
+    args.pair_table = arena.pairs.as<moira_expert_pair>();
+    args.out = arena.expert_out.as<float>();
+    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.workspace = arena.workspace.as<void>();
+    return step.queue.launch({{moe.experts, &args}});
+}
+
+result<expert_assignment> route_rows(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                                     const expert_store& store) {
     auto& arena = step.arena;
     const auto& shape = step.shape.moe;
     const auto normalize =
@@ -265,21 +276,21 @@ result<void> show_gate_weights(const step_context& step, std::int32_t layer, std
     return {};
 }
 
-/// Shared and routed experts of all rows, added to the residual stream.
-result<void> run_assigned(const step_context& step, const model_layer& layer, const moe_layer& moe, expert_store& store,
-                          const expert_assignment& assignment, double& stall_s) {
+result<void> begin_experts(const step_context& step, const moe_layer& moe, const expert_assignment& assignment,
+                           bool shared) {
     auto& arena = step.arena;
     if (auto done = step.queue.upload(arena.pairs.as<void>(), assignment.pairs.data(),
                                       assignment.pairs.size() * sizeof(moira_expert_pair));
         !done)
         return done;
-    if (moe.shared) {
-        const auto shared = every_row_args(step, *moe.shared);
-        if (auto done = step.queue.launch({{moe.shared->op, &shared}}); !done)
-            return done;
-    }
-    if (auto done = run_waves(step, layer, moe, store, assignment, stall_s); !done)
-        return done;
+    if (!moe.shared || !shared)
+        return {};
+    const auto args = every_row_args(step, *moe.shared);
+    return step.queue.launch({{moe.shared->op, &args}});
+}
+
+result<void> combine_experts(const step_context& step, const moe_layer& moe) {
+    auto& arena = step.arena;
     const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows),
                                      0,
                                      arena.expert_out.as<float>(),
@@ -288,8 +299,6 @@ result<void> run_assigned(const step_context& step, const model_layer& layer, co
                                      arena.x.as<float>()};
     return step.queue.launch({{moe.combine, &combine}});
 }
-
-} // namespace
 
 result<expert_assignment> assign_pairs(std::span<const std::int32_t> ids, std::int32_t top_k, std::int32_t experts,
                                        bool pruned) {
@@ -343,7 +352,7 @@ static result<void> show_router_input(const step_context& step, std::int32_t lay
 result<void> run_experts(const step_context& step, const model_layer& layer, expert_store& store,
                          forward_observer* observer, double& stall_s) {
     const auto& moe = std::get<moe_layer>(layer.feed_forward);
-    auto assignment = route(step, layer, moe, store);
+    auto assignment = route_rows(step, layer, moe, store);
     if (!assignment)
         return tl::unexpected(assignment.error());
     const std::span<const std::int32_t> ids(

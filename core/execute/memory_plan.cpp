@@ -47,6 +47,15 @@ result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_
     return wanted_bytes;
 }
 
+std::int32_t long_step_rows(const model_shape& shape, std::int64_t slots) {
+    const std::int64_t experts = shape.moe.experts, later = std::max<std::int64_t>(experts - slots, 0);
+    const std::int64_t row_bytes = std::int64_t{shape.hidden} * static_cast<std::int64_t>(sizeof(float));
+    // All waves but the last: their share of a row's top_k outputs, if experts are used evenly.
+    const std::int64_t kept_bytes = row_bytes + row_bytes * shape.moe.top_k * later / experts;
+    return static_cast<std::int32_t>(
+        std::min<std::int64_t>(long_step_rows_max, static_cast<std::int64_t>(long_step_bytes) / kept_bytes));
+}
+
 const tensor_location* embedding_worth_leaving(const checkpoint& model, const model_weight_names& names,
                                                const execution_limits& limits) {
     constexpr std::int64_t share = 8;
@@ -57,7 +66,7 @@ const tensor_location* embedding_worth_leaving(const checkpoint& model, const mo
 
 memory_needs needs_beside_experts(const checkpoint& model, const model_weight_names& names,
                                   const execution_limits& limits, const step_arena::extras& more,
-                                  std::uint64_t reading_bytes, const tensor_location* left) {
+                                  std::uint64_t reading_bytes, const tensor_location* left, bool experts_move) {
     memory_needs needs;
     const auto dense = summarize(model).bytes_dense;
     needs.dense = dense - std::min(dense, left ? left->bytes : 0);
@@ -71,7 +80,7 @@ memory_needs needs_beside_experts(const checkpoint& model, const model_weight_na
     auto with_row = more;
     if (left)
         with_row.embedding_row_bytes = left->bytes / static_cast<std::uint64_t>(left->shape[0]);
-    needs.step = step_arena::bytes_needed(shape, limits, with_row);
+    needs.step = step_arena::bytes_needed(shape, limits, with_row) + (experts_move ? long_step_bytes : 0);
     needs.reading = reading_bytes;
     return needs;
 }

@@ -23,6 +23,17 @@ struct memory_needs {
 /// Left to the process itself and to whatever the estimate forgets: code, tokenizer, threads, the kernel's own pages.
 inline constexpr std::uint64_t memory_margin_bytes = 96ULL << 20;
 
+/// Rows of a step that reads each expert once: 2,048 tokens use nearly all experts of a layer, so that more rows save
+/// little, and keep their neighbours waiting for seconds already.
+inline constexpr std::int32_t long_step_rows_max = 2'048;
+
+/// Memory for what such a step keeps of its rows while other rows are in the arena: states, and outputs of experts that
+/// wait for those of later waves.
+inline constexpr std::uint64_t long_step_bytes = 48ULL << 20;
+
+/// Rows of such a step, so that long_step_bytes suffice with `slots` of the store.
+std::int32_t long_step_rows(const model_shape& shape, std::int64_t slots);
+
 /// The experts' budget: `wanted_bytes` when it fits into `available_bytes` (0: nobody knows) beside all else, or, when
 /// `automatic`, as much of it as fits. Errors: out_of_memory with the arithmetic.
 result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_t wanted_bytes, bool automatic,
@@ -33,9 +44,10 @@ result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_
 const tensor_location* embedding_worth_leaving(const checkpoint& model, const model_weight_names& names,
                                                const execution_limits& limits);
 
-/// `reading_bytes`: scratch of all loader threads. `left`: the table that stays on disk; null: none.
+/// `reading_bytes`: scratch of all loader threads. `left`: the table that stays on disk; null: none. With
+/// `experts_move`, long steps are counted in.
 memory_needs needs_beside_experts(const checkpoint& model, const model_weight_names& names,
                                   const execution_limits& limits, const step_arena::extras& more,
-                                  std::uint64_t reading_bytes, const tensor_location* left);
+                                  std::uint64_t reading_bytes, const tensor_location* left, bool experts_move);
 
 } // namespace moira

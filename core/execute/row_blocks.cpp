@@ -2,6 +2,7 @@
 #include "core/execute/layer_loop.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 
 namespace moira {
@@ -10,11 +11,14 @@ namespace {
 
 /// Consecutive rows of a step.
 struct row_block {
-    step_plan plan;                    ///< of these rows alone, without samples
-    std::vector<std::int32_t> wanted;  ///< of them, ascending: whose logits are wanted
-    std::size_t sample_first = 0;      ///< of the step: the first of these
-    std::vector<std::int32_t> drafted; ///< of them, ascending
-    std::vector<float> states;         ///< [rows, hidden]: the residual stream between two layers
+    step_plan plan;                        ///< of these rows alone, without samples
+    std::vector<std::int32_t> wanted;      ///< of them, ascending: whose logits are wanted
+    std::size_t sample_first = 0;          ///< of the step: the first of these
+    std::vector<std::int32_t> drafted;     ///< of them, ascending
+    std::vector<float> states;             ///< [rows, hidden]: the residual stream between two layers
+    expert_assignment assignment;          ///< of the layer at hand
+    std::vector<std::uint32_t> kept_pairs; ///< whose outputs wait for those of later waves
+    std::vector<float> kept;               ///< [kept_pairs, hidden]
 };
 
 template <class T>
@@ -66,16 +70,164 @@ result<void> restore(const step_context& step, const row_block& block) {
     return step.queue.synchronize();
 }
 
-result<void> pass_layer(const step_context& step, const model_layer& layer, row_block& block, float* kv_pool,
-                        expert_store& store, double& stall_s) {
+/// The experts of a layer that all blocks together want, and how far they have come.
+struct layer_waves {
+    const model_layer& layer;
+    const moe_layer& moe;
+    expert_store& store;
+    std::vector<std::int32_t> order;     ///< residents first
+    std::vector<std::int32_t> ascending; ///< the same
+    std::size_t next = 0;
+};
+
+/// Pins the next wave. All but the last are as small as can be, since what they compute must be kept for so long.
+result<expert_lease> acquire_next(layer_waves& waves, std::size_t top_k) {
+    const auto left = std::span(waves.order).subspan(waves.next);
+    const auto slots = static_cast<std::size_t>(waves.store.wave_experts_max());
+    const auto count = left.size() <= slots ? left.size() : std::min(left.size() - slots, slots);
+    auto lease = waves.store.acquire(waves.layer.index, left.first(count), {}, waves.ascending, waves.next > 0);
+    // The budget may have shrunk since it was asked; every budget holds one token's experts.
+    if (!lease && lease.error().code == errc::invalid_argument && count > top_k)
+        lease = waves.store.acquire(waves.layer.index, left.first(top_k), {}, waves.ascending, waves.next > 0);
+    return lease;
+}
+
+/// Launches those of `experts` that the block wants.
+result<void> launch_wanted(const step_context& step, const layer_waves& waves, const row_block& block,
+                           const expert_lease& lease, std::span<const std::int32_t> experts) {
+    std::vector<std::int32_t> wanted;
+    for (const auto expert : experts)
+        if (std::binary_search(block.assignment.experts.begin(), block.assignment.experts.end(), expert))
+            wanted.push_back(expert);
+    if (auto done = launch_experts(step, waves.layer, waves.moe, waves.store, block.assignment, lease, wanted); !done)
+        return done;
+    return step.queue.synchronize(); // the next launch writes the same table of groups
+}
+
+/// The wave's experts for one block; the first block takes them as they arrive.
+result<void> compute_wave(const step_context& step, const layer_waves& waves, const row_block& block,
+                          expert_lease& lease, double& stall_s) {
+    if (auto done = launch_wanted(step, waves, block, lease, lease.resident()); !done)
+        return done;
+    for (std::size_t left = lease.missing().size(); left > 0;) {
+        const auto begin = std::chrono::steady_clock::now();
+        const auto arrived = lease.wait_some();
+        stall_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        if (!arrived)
+            return tl::unexpected(arrived.error());
+        // None: an earlier block has seen them all.
+        if (auto done = launch_wanted(step, waves, block, lease, arrived->empty() ? lease.missing() : *arrived); !done)
+            return done;
+        left -= arrived->empty() ? left : arrived->size();
+    }
+    return {};
+}
+
+/// What the wave has computed for the block, before another block takes its place in the arena.
+result<void> keep_outputs(const step_context& step, row_block& block, std::span<const std::int32_t> experts) {
+    const auto hidden = static_cast<std::size_t>(step.shape.hidden);
+    const auto& made = block.assignment;
+    const auto first = block.kept_pairs.size();
+    for (const auto expert : experts) {
+        const auto place = std::lower_bound(made.experts.begin(), made.experts.end(), expert);
+        if (place == made.experts.end() || *place != expert)
+            continue;
+        const auto index = static_cast<std::size_t>(place - made.experts.begin());
+        for (auto pair = made.pair_begin[index]; pair < made.pair_begin[index + 1]; ++pair)
+            block.kept_pairs.push_back(static_cast<std::uint32_t>(made.pairs[pair].out_row));
+    }
+    block.kept.resize(block.kept_pairs.size() * hidden);
+    for (std::size_t kept = first; kept < block.kept_pairs.size(); ++kept)
+        if (auto done = step.queue.download(block.kept.data() + kept * hidden,
+                                            step.arena.expert_out.as<float>() + block.kept_pairs[kept] * hidden,
+                                            hidden * sizeof(float));
+            !done)
+            return done;
+    return step.queue.synchronize();
+}
+
+/// Adds the outputs of all waves, the last of which lies in the arena.
+result<void> finish_experts(const step_context& step, const layer_waves& waves, row_block& block) {
+    const auto hidden = static_cast<std::size_t>(step.shape.hidden);
+    for (std::size_t kept = 0; kept < block.kept_pairs.size(); ++kept)
+        if (auto done = step.queue.upload(step.arena.expert_out.as<float>() + block.kept_pairs[kept] * hidden,
+                                          block.kept.data() + kept * hidden, hidden * sizeof(float));
+            !done)
+            return done;
+    if (auto done = combine_experts(step, waves.moe); !done)
+        return done;
+    if (auto done = keep_states(step, block); !done)
+        return done;
+    block.kept_pairs.clear();
+    block.kept.clear();
+    return {};
+}
+
+result<void> run_wave(const step_context& step, layer_waves& waves, std::span<row_block> blocks, double& stall_s) {
+    auto lease = acquire_next(waves, static_cast<std::size_t>(step.shape.moe.top_k));
+    if (!lease)
+        return tl::unexpected(lease.error());
+    waves.next += lease->experts().size();
+    const bool last = waves.next == waves.order.size();
+    for (auto& block : blocks) {
+        if (auto done = restore(step, block); !done)
+            return done;
+        auto routed = route_rows(step, waves.layer, waves.moe, waves.store);
+        if (!routed)
+            return tl::unexpected(routed.error());
+        block.assignment = std::move(*routed);
+        auto done = begin_experts(step, waves.moe, block.assignment, last);
+        if (done)
+            done = compute_wave(step, waves, block, *lease, stall_s);
+        if (done)
+            done = last ? finish_experts(step, waves, block) : keep_outputs(step, block, lease->experts());
+        // Whatever happens, the device is idle before the pins of the wave end.
+        auto idle = step.queue.synchronize();
+        if (!done || !idle)
+            return done ? idle : done;
+    }
+    return {};
+}
+
+/// The experts of a layer for all blocks, each read once: waves outside, blocks inside. The blocks hold the states that
+/// the router sees.
+result<void> pass_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                          std::span<row_block> blocks, expert_store& store, double& stall_s) {
+    std::vector<bool> wanted(static_cast<std::size_t>(step.shape.moe.experts));
+    for (const auto& block : blocks)
+        for (const auto expert : block.assignment.experts)
+            wanted[static_cast<std::size_t>(expert)] = true;
+    layer_waves waves{layer, moe, store, {}, {}, 0};
+    for (std::size_t expert = 0; expert < wanted.size(); ++expert)
+        if (wanted[expert])
+            waves.ascending.push_back(static_cast<std::int32_t>(expert));
+    waves.order = store.residents_first(layer.index, waves.ascending).experts;
+    while (waves.next < waves.order.size())
+        if (auto done = run_wave(step, waves, blocks, stall_s); !done)
+            return done;
+    return {};
+}
+
+/// Attention of a block, and what follows of it where no experts have to be shared with other blocks.
+result<void> begin_layer(const step_context& step, const model_layer& layer, row_block& block, float* kv_pool,
+                         expert_store& store, double& stall_s) {
     if (auto done = restore(step, block); !done)
         return done;
     if (auto done = run_attention(step, layer, kv_pool); !done)
         return done;
-    const bool routed = std::holds_alternative<moe_layer>(layer.feed_forward);
-    if (auto done = routed ? run_experts(step, layer, store, nullptr, stall_s) : run_dense(step, layer, store); !done)
+    const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
+    // A device with slots of its own stages few experts at a time, block by block.
+    if (!moe || step.arena.staging.needed()) {
+        auto done = moe ? run_experts(step, layer, store, nullptr, stall_s) : run_dense(step, layer, store);
+        return done ? keep_states(step, block) : done;
+    }
+    if (auto done = keep_states(step, block); !done)
         return done;
-    return keep_states(step, block);
+    auto routed = route_rows(step, layer, *moe, store);
+    if (!routed)
+        return tl::unexpected(routed.error());
+    block.assignment = std::move(*routed);
+    return {};
 }
 
 } // namespace
@@ -95,8 +247,12 @@ result<void> forward_in_blocks(const step_context& step, const step_plan& plan, 
         of_block.probe = nullptr;
         of_block.routes = nullptr;
         of_block.drafted_rows = block.drafted;
+        of_block.prompt_rows = {}; // of the whole step, not of the block
         return of_block;
     };
+    step_context plain = step;
+    plain.probe = nullptr;
+    plain.routes = nullptr;
     for (auto& block : blocks) {
         if (auto done = step.arena.upload(block.plan, step.queue); !done)
             return done;
@@ -108,8 +264,13 @@ result<void> forward_in_blocks(const step_context& step, const step_plan& plan, 
     for (const auto& layer : step.weights.layers) {
         auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
         for (auto& block : blocks)
-            if (auto done = pass_layer(context_of(block), layer, block, kv_pool, store, stall_s); !done)
+            if (auto done = begin_layer(context_of(block), layer, block, kv_pool, store, stall_s); !done)
                 return done;
+        const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
+        if (!moe || step.arena.staging.needed())
+            continue;
+        if (auto done = pass_experts(plain, layer, *moe, blocks, store, stall_s); !done)
+            return done;
     }
     for (const auto& block : blocks) {
         if (block.wanted.empty())

@@ -48,3 +48,15 @@ TEST_CASE("a model whose other needs do not fit is refused, also while it is loa
 TEST_CASE("where nobody knows what is available, what was asked for is tried") {
     CHECK(*plan_expert_budget(some_needs(), 7 * mib, true, 0) == 7 * mib);
 }
+
+TEST_CASE("the fewer experts fit, the fewer rows a long step has") {
+    model_shape shape;
+    shape.hidden = 2048;
+    shape.moe.experts = 128;
+    shape.moe.top_k = 8;
+    CHECK(long_step_rows(shape, 768) == long_step_rows_max);
+    CHECK(long_step_rows(shape, 128) == long_step_rows_max);
+    // Half of a row's eight outputs and its state: 5 x 8 KiB.
+    CHECK(long_step_rows(shape, 64) == 48 * 1024 / 40);
+    CHECK(long_step_rows(shape, 8) < long_step_rows(shape, 64));
+}

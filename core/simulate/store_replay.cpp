@@ -36,8 +36,8 @@ public:
           link_([this](double now_s) { return next_speculative(now_s); },
                 [this](const speculative_read& read) { table_.complete(read.slot); }),
           layer_of_(static_cast<std::size_t>(model_layers)) {
-        counts_.bypass = static_cast<std::uint64_t>(options.slots) < slots_floor(trace_) && !policy.works_below_floor();
-        policy_ = counts_.bypass ? bypass_policy_.get() : &policy;
+        counts_.bypass = static_cast<std::uint64_t>(options.slots) < slots_floor(trace_);
+        policy_ = counts_.bypass && !policy.works_below_floor() ? bypass_policy_.get() : &policy;
         counts_.policy = policy_->name();
         counts_.layers.resize(trace_.layers);
         hints_.policy = options.prefetch;

@@ -109,7 +109,11 @@ TEST_CASE("the simulator counts what the engine counted on the run that was reco
                 {.layers = shape.layers, .experts = shape.moe.experts, .moe_layers = shape.moe_layers()});
             REQUIRE(policy);
             const auto simulated = replay_store(
-                *walk, {.slots = static_cast<slot_index>(counted.slots), .model_layers = shape.layers}, **policy);
+                *walk,
+                {.slots = static_cast<slot_index>(counted.slots),
+                 .model_layers = shape.layers,
+                 .travelling_max = static_cast<std::uint32_t>(engine.model->experts().travelling_max())},
+                **policy);
             REQUIRE(simulated);
             CHECK(simulated->hits == counted.hits);
             CHECK(simulated->demand_loads == counted.demand_loads);

@@ -45,6 +45,8 @@ expect 2 config --config "$work/absent.toml"
 expect 2 config --set experts.policy=lfu
 holds err 'foresight'
 expect 2 config --set experts.predictor=p
+holds err 'heads:FILE'
+expect 2 config --set speculation.mode=draft
 holds err 'not in this version'
 expect 2 config --set experts.ram_budget
 expect 2 config --set no.such_key=1

@@ -10,8 +10,9 @@ namespace {
 constexpr std::size_t weights_max = std::size_t{8} << 20U;
 constexpr std::size_t distances_max = 4;
 
-/// The experts of several rows. Those of different texts mix: what is gained on gpt-oss-20b's trace falls from 2.9
-/// points of hit rate for one sequence to 0.8 for four (11 experts a visit) and 0 for sixteen (21).
+/// The experts of several rows. Those of different texts mix: on gpt-oss-20b's trace, at a cache of 25 %, foresight
+/// hits 2.7 points more with this than without it for one sequence, 0.9 for four (11 experts a visit), 0 for sixteen
+/// (21).
 constexpr std::size_t sources_max = 32;
 
 /// Step of learning: 0.01 to 0.04 are within 0.2 points of hit rate on gpt-oss-20b's trace.

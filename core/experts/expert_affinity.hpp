@@ -11,7 +11,7 @@ namespace moira {
 
 /// Learns online which experts follow which: for every expert of a layer, how much its use speaks for or against each
 /// expert of the layers that are visited a quarter of a token later, half a token, three quarters and one. (All layers
-/// instead of every quarter's hit 0.1 points more on gpt-oss-20b's trace, at six times the work.) A logistic model on
+/// instead of every quarter's hit 0.2 points more on gpt-oss-20b's trace, at six times the work.) A logistic model on
 /// the one-hot of recent experts; needs no hidden states. State and work per visit are bounded: a visit of very
 /// many experts (a prompt, a large batch) says little about any and is passed over.
 class expert_affinity {

@@ -155,13 +155,16 @@ void check_contradictions(const op_provider& tested, const op_case& each, check_
 } // namespace
 
 void check_rejections(const op_provider& tested, const std::vector<op_case>& cases, check_log& log) {
-    std::map<std::uint32_t, const op_case*> first_of_op;
-    for (const op_case& each : cases)
-        first_of_op.emplace(each.header().op, &each);
-    for (const auto& [op, each] : first_of_op) {
+    std::map<std::uint32_t, const op_case*> first_of_op; // that the plugin supports; null: none
+    for (const op_case& each : cases) {
         moira_op_support support{};
         support.struct_size = sizeof support;
-        if (tested.api->op_query(tested.device, &each->header(), &support) != MOIRA_OK || support.score <= 0) {
+        auto& first = first_of_op[each.header().op];
+        if (!first && tested.api->op_query(tested.device, &each.header(), &support) == MOIRA_OK && support.score > 0)
+            first = &each;
+    }
+    for (const auto& [op, each] : first_of_op) {
+        if (!each) {
             log.skip(op_name(op), "prepare", "not supported");
             continue;
         }

@@ -118,7 +118,7 @@ void add_kv_append(std::vector<op_case>& cases, std::uint32_t width, std::uint32
     const std::uint32_t slot_stride = width + 9;
     const auto in = random_floats(width, std::size_t{rows} * in_stride);
     const std::vector<std::int32_t> slots = {11, 0, 5, 6, 1, 8};
-    cases.push_back({"kv_append " + type_name(kv_type) + " " + shape(rows, width), desc_bytes(desc), false, rows,
+    cases.push_back({"kv_append kv " + type_name(kv_type) + " " + shape(rows, width), desc_bytes(desc), false, rows,
                      slot_stride, 0, [=](device_session& session, row_slice slice) {
                          moira_kv_append_args args{};
                          args.rows = slice.count;

@@ -52,7 +52,11 @@ TEST_CASE("every plugin that this processor can run keeps the promises of the in
         print_report(text, *report, false);
         CHECK_MESSAGE(report->count(check_outcome::failed) == 0, text.str());
         CHECK(report->count(check_outcome::passed) > 700);
-        CHECK_MESSAGE(report->count(check_outcome::skipped) == 0, plugin, " lacks an op or a type of weights");
+        // Keys and values in BF16 are an offer; everything else is asked of every plugin.
+        for (const auto& check : report->results) {
+            const bool offered = check.subject.find("kv bf16") != std::string::npos;
+            CHECK_MESSAGE((check.outcome != check_outcome::skipped || offered), plugin, " lacks ", check.subject);
+        }
     }
 }
 

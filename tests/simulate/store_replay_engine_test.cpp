@@ -128,7 +128,11 @@ TEST_CASE("demand counters of simulator and store are equal: every policy, batch
                     auto policy = make_eviction_policy(name, dimensions);
                     REQUIRE(policy);
                     const auto simulated =
-                        replay_store(*walk, {.slots = slots, .model_layers = dimensions.layers}, **policy);
+                        replay_store(*walk,
+                                     {.slots = slots,
+                                      .model_layers = dimensions.layers,
+                                      .travelling_max = static_cast<std::uint32_t>(store->travelling_max())},
+                                     **policy);
                     REQUIRE(simulated);
                     CAPTURE(name);
                     CAPTURE(slots);
@@ -168,6 +172,8 @@ TEST_CASE("with time for every hint, the counters of prefetching are equal too")
                                                     {.slots = slots,
                                                      .model_layers = dimensions.layers,
                                                      .prefetch = {.mode = prefetch_mode::always},
+                                                     .travelling_max =
+                                                         static_cast<std::uint32_t>(store->travelling_max()),
                                                      .geometry = geometry},
                                                     **policy, predictor->get());
                 REQUIRE(simulated);

@@ -12,7 +12,7 @@ namespace moira {
 
 namespace {
 
-constexpr auto look_interval = std::chrono::milliseconds(100); // of progress and of looking for Ctrl-C
+constexpr auto look_interval = std::chrono::milliseconds(20); // of progress and of looking for Ctrl-C
 constexpr auto commit_interval = std::chrono::seconds(2);      // a crash costs at most that much more than commit_bytes
 
 } // namespace

@@ -68,7 +68,7 @@ std::string verdict(const verdict_facts& facts) {
     } else if (share >= stall_share_min) {
         text = waiting_part(facts, share);
     } else if (facts.demand_loads == 0 || (facts.slots_all > 0 && facts.slots >= facts.slots_all)) {
-        text = "all experts in memory" + (speed.empty() ? "" : "; " + speed);
+        text = "all experts fit in memory" + (speed.empty() ? "" : "; " + speed);
     } else {
         text = "computing took the time; " + percent(share) + " of it waited for experts" +
                (speed.empty() ? "" : ", " + speed);

@@ -31,9 +31,9 @@ TEST_CASE("a run with everything in memory says so shortly") {
     auto facts = half_resident(0);
     facts.slots = 200;
     facts.demand_loads = facts.evictions = 0;
-    CHECK(verdict(facts) == "all experts in memory; 12 tokens/s");
+    CHECK(verdict(facts) == "all experts fit in memory; 12 tokens/s");
     facts.bandwidth_share = 0.83;
-    CHECK(verdict(facts) == "all experts in memory; 12 tokens/s, 83 % of memory bandwidth");
+    CHECK(verdict(facts) == "all experts fit in memory; 12 tokens/s, 83 % of memory bandwidth");
 }
 
 TEST_CASE("a stalled run says how much, and which budget would halve it") {

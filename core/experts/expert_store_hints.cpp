@@ -1,5 +1,7 @@
 #include "core/experts/expert_store_parts.hpp"
 
+#include <algorithm>
+
 // Hints: what becomes of them, and whether a load ahead of time is worth it.
 
 namespace moira {
@@ -67,6 +69,7 @@ prefetch_figures expert_store::impl::measured() const {
     figures.lead_s = head_start_s > 0 ? head_start_s : hints.lead_s();
     figures.read_s = queue.read_s();
     figures.cpu_s = queue.cpu_s();
+    figures.stall_share = step_s > 0 ? std::min(step_stall_s / step_s, 1.0) : 0.0;
     figures.contention = share(met_by_demand, speculation.taken);
     figures.regret = share(speculation.regretted, speculation.evictions);
     return figures;

@@ -25,6 +25,7 @@ struct prefetch_figures {
     double lead_s = 0;           ///< from the begin of a read ahead of time, or a hint, to the demand for it
     double read_s = 0;           ///< one read and its packing, by the clock
     double cpu_s = 0;            ///< the same, of one processor
+    double stall_share = 0;      ///< of the time of steps: spent waiting for experts
     double contention = 0;       ///< share of speculative reads that a demand load met
     double regret = 0;           ///< share of experts evicted for a hint that were asked for again soon
 };

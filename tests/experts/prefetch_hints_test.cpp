@@ -184,6 +184,16 @@ TEST_CASE("a load pays when what it saves is more than what it costs, and nothin
     CHECK_FALSE(estimate_prefetch(0.9, false, false, page_cache).worthwhile());
     CHECK(estimate_prefetch(0.9, false, true, page_cache).worthwhile());
 
+    // The processor time of a load costs nothing while the step waits, unless the load is all processor time.
+    auto loaded = disk;
+    loaded.cpu_s = 1e-3;
+    CHECK_FALSE(estimate_prefetch(0.8, false, false, loaded).worthwhile());
+    loaded.stall_share = 0.6;
+    CHECK(estimate_prefetch(0.8, false, false, loaded).cost_s == doctest::Approx(0.7e-3));
+    CHECK(estimate_prefetch(0.8, false, false, loaded).worthwhile());
+    loaded.cpu_s = loaded.read_s;
+    CHECK_FALSE(estimate_prefetch(0.8, false, false, loaded).worthwhile());
+
     auto regretted = disk;
     regretted.regret = 0.5;
     CHECK(estimate_prefetch(0.8, false, true, regretted).worthwhile());

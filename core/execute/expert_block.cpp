@@ -264,8 +264,9 @@ result<expert_assignment> route_rows(const step_context& step, const model_layer
     return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts, step.pruning != nullptr);
 }
 
-result<void> show_gate_weights(const step_context& step, std::int32_t layer, std::size_t count,
-                               forward_observer& observer) {
+/// Brings the gate weights to the observer.
+static result<void> show_gate_weights(const step_context& step, std::int32_t layer, std::size_t count,
+                                      forward_observer& observer) {
     std::vector<float> weights(count);
     if (auto done = step.queue.download(weights.data(), step.arena.expert_weights.as<void>(), count * sizeof(float));
         !done)

@@ -28,7 +28,6 @@ std::int32_t probe_ranks(const model_shape& shape) noexcept;
 
 /// What a probe is made for.
 struct route_probe_options {
-    route_source hints = route_source::early; ///< that hints are made of, where it can say something
     bool audit_always = false;                ///< measure every source in every step
     std::shared_ptr<history_model> history;   ///< null: none
     const linear_heads* heads = nullptr;      ///< null: none; read while the probe is made

@@ -1,6 +1,6 @@
 #include "core/pack/pack_place.hpp"
 
-#include "core/pack/output_file.hpp"
+#include "core/base/output_file.hpp"
 
 #include <algorithm>
 #include <cstring>

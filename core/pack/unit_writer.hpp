@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/pack/output_file.hpp"
+#include "core/base/output_file.hpp"
 #include "core/pack/pack_plan.hpp"
 
 #include <atomic>

@@ -1,5 +1,6 @@
 #include "core/synthesize/synthesize.hpp"
 
+#include "core/base/output_file.hpp"
 #include "core/model/model_config.hpp"
 #include "core/synthesize/model_folder.hpp"
 #include "core/synthesize/shard_plan.hpp"
@@ -11,7 +12,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
-#include <fcntl.h>
 #include <mutex>
 #include <thread>
 #include <unistd.h>
@@ -25,47 +25,6 @@ constexpr std::uint64_t part_bytes_max = std::uint64_t{4} << 20;
 /// Config, tokenizer (about 25 bytes per token) and index (about 120 per tensor) beside the weights.
 constexpr std::uint64_t small_files_bytes = std::uint64_t{32} << 20;
 constexpr auto progress_interval = std::chrono::milliseconds(100);
-
-class output_file {
-public:
-    explicit output_file(const std::filesystem::path& path)
-        : descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {}
-    output_file(const output_file&) = delete;
-    output_file& operator=(const output_file&) = delete;
-    ~output_file() {
-        if (descriptor_ >= 0)
-            ::close(descriptor_);
-    }
-
-    /// 0, or what the system said.
-    int write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
-        while (!bytes.empty()) {
-            const auto written = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-            if (written < 0 && errno == EINTR)
-                continue;
-            if (written <= 0)
-                return written < 0 ? errno : EIO;
-            bytes = bytes.subspan(static_cast<std::size_t>(written));
-            offset += static_cast<std::uint64_t>(written);
-        }
-        return 0;
-    }
-    /// Asks the disk to begin with these bytes while the next ones are made. What fails shows at flush.
-    void begin_flush(std::uint64_t offset, std::uint64_t bytes) const {
-        ::sync_file_range(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
-    }
-    /// Claims the whole file where the file system can, so that a full disk shows at once.
-    int reserve(std::uint64_t bytes) const {
-        if (descriptor_ < 0)
-            return errno;
-        const auto failed = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) != 0;
-        return failed && errno != EOPNOTSUPP ? errno : 0;
-    }
-    int flush() const { return ::fdatasync(descriptor_) == 0 ? 0 : errno; }
-
-private:
-    int descriptor_;
-};
 
 /// A tensor's values and its place in the file.
 struct placed_tensor {

@@ -1,6 +1,7 @@
-// Products by BF16 dot instructions: AVX-512 only. K goes by chunks whose weights stay in the first cache while all
-// rows of the pass meet them, 6 rows x 64 columns of sums in registers at a time. Per column the products are added
-// pair by pair in K order, whatever the number of rows: sums that wait in memory between chunks keep their bits.
+// Products by BF16 dot instructions: AVX-512 only. Few rows go by tile_stream.cpp; here K goes by chunks whose weights
+// stay in the first cache while all rows of the pass meet them, 6 rows x 64 columns of sums in registers at a time. Per
+// column the products are added pair by pair in K order, whatever the number of rows: sums that wait in memory between
+// chunks keep their bits.
 #include "kernels/x86/tile_product.hpp"
 
 #include <iterator>
@@ -18,15 +19,6 @@ constexpr uint32_t chunk_pairs = chunk_k / 2;
 constexpr uint32_t vectors = 4; // of 16 columns
 constexpr uint64_t bf16_row_bytes = tile_columns * 4;
 constexpr uint64_t f8_row_bytes = tile_columns * 2;
-
-// Up to this many rows F8 is decoded in registers, once per row block; 5 tables and masks leave no room for more sums
-// (16 + 4 weights + 5 + a decode of 4). Above, it is decoded once into a scratch of 16 KiB.
-constexpr uint32_t f8_register_rows = 4;
-
-// How far ahead weights are fetched when one row block is all there is. One core draws up to 43 GB/s and a line takes
-// about 100 ns to come: 4.3 KiB are under way; half as much again leaves room for jitter. (Measured: 2 KiB lose 10 %,
-// 16 KiB lose 6 %.) Hardware prefetch alone stops at each 4 KiB page.
-constexpr uint64_t stream_ahead_bytes = 6144;
 
 // Rounded activations of one chunk.
 struct alignas(64) staged_rows {
@@ -86,10 +78,8 @@ inline void store_sums(const simd_float (&sums)[rows][vectors], const chunk_sums
         }
 }
 
-// load(pair, weights) gives the four vectors of a pair row.
-template <uint32_t rows, uint32_t lines, class Load>
-inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out,
-                      const Load& load) {
+template <uint32_t rows, uint32_t lines>
+void add_bf16(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out) {
     simd_float sums[rows][vectors];
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; ++r)
@@ -98,7 +88,9 @@ inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chun
             sums[r][v] = out.first ? simd_zero() : simd_load(out.sums[r] + v * simd_lanes);
     for (uint32_t pair = 0; pair < work.pairs; ++pair) {
         __m512i weights[vectors];
-        load(pair, weights);
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; ++v)
+            weights[v] = _mm512_loadu_si512(work.weights + pair * bf16_row_bytes + v * 64);
 #pragma GCC unroll 4
         for (uint32_t line = 0; line < lines; ++line)
             _mm_prefetch(work.ahead + (pair * lines + line) * 64, _MM_HINT_T0);
@@ -113,26 +105,9 @@ inline void add_chunk(const chunk_work& work, const uint32_t (*activations)[chun
     store_sums<rows>(sums, out);
 }
 
-template <uint32_t rows, uint32_t lines>
-void add_bf16(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out) {
-    add_chunk<rows, lines>(work, activations, out, [&work](uint32_t pair, __m512i(&weights)[vectors]) {
-#pragma GCC unroll 4
-        for (uint32_t v = 0; v < vectors; ++v)
-            weights[v] = _mm512_loadu_si512(work.weights + pair * bf16_row_bytes + v * 64);
-    });
-}
-
 inline void decode_row(const simd_f8_tables& tables, const char* row, __m512i (&weights)[vectors]) {
     simd_f8_to_bf16(tables, row, weights[0], weights[1]);
     simd_f8_to_bf16(tables, row + 64, weights[2], weights[3]);
-}
-
-template <uint32_t rows>
-void add_f8(const chunk_work& work, const uint32_t (*activations)[chunk_pairs], const chunk_sums& out) {
-    const simd_f8_tables tables = simd_f8_load_tables();
-    add_chunk<rows, 2>(work, activations, out, [&](uint32_t pair, __m512i(&weights)[vectors]) {
-        decode_row(tables, work.weights + pair * f8_row_bytes, weights);
-    });
 }
 
 using add_function = void (*)(const chunk_work&, const uint32_t (*)[chunk_pairs], const chunk_sums&);
@@ -144,9 +119,7 @@ constexpr add_function add_bf16_of_rows[] = {nullptr,
                                              add_bf16<4, lines>,
                                              add_bf16<5, lines>,
                                              add_bf16<6, lines>};
-constexpr add_function add_f8_of_rows[] = {nullptr, add_f8<1>, add_f8<2>, add_f8<3>, add_f8<4>};
 static_assert(std::size(add_bf16_of_rows<0>) == simd_block_rows + 1);
-static_assert(std::size(add_f8_of_rows) == f8_register_rows + 1);
 
 // Where a chunk's weights lie within their tile.
 struct chunk_place {
@@ -156,26 +129,6 @@ struct chunk_place {
     uint64_t row_bytes;
     uint32_t pairs;
 };
-
-// One row block: what lies stream_ahead_bytes ahead is fetched, near the end of the tile that far into the next one.
-void stream_chunk(const chunk_place& place, add_function add, const staged_rows& staged, const chunk_sums& out) {
-    const uint64_t ahead = place.offset + stream_ahead_bytes;
-    const uint64_t left = place.tile_bytes > ahead ? (place.tile_bytes - ahead) / place.row_bytes : 0;
-    const auto here = static_cast<uint32_t>(std::min<uint64_t>(left, place.pairs));
-    const char* weights = place.tile.data + place.offset;
-    if (here == place.pairs)
-        return add({weights, place.tile.data + ahead, place.pairs}, staged.pairs, out);
-    chunk_sums part = out;
-    if (here > 0) {
-        part.scale = nullptr;
-        add({weights, place.tile.data + ahead, here}, staged.pairs, part);
-        part.scale = out.scale;
-        part.first = false;
-    }
-    const auto* rest = reinterpret_cast<const uint32_t(*)[chunk_pairs]>(&staged.pairs[0][here]); // rows as far apart
-    const char* next = place.tile.next + (ahead + here * place.row_bytes - place.tile_bytes);
-    add({weights + here * place.row_bytes, next, place.pairs - here}, rest, part);
-}
 
 // Several row blocks: the first two to four fetch the next chunk, in equal parts, while the cached one is multiplied.
 void add_row_blocks(const chunk_work& work, uint32_t ahead_lines, const staged_rows& staged, uint32_t rows,
@@ -203,8 +156,6 @@ const char* chunk_after(const chunk_place& place) {
 }
 
 void add_rows_bf16(const chunk_place& place, const staged_rows& staged, uint32_t rows, const chunk_sums& out) {
-    if (rows <= simd_block_rows)
-        return stream_chunk(place, add_bf16_of_rows<4>[rows], staged, out);
     const char* weights = place.tile.data + place.offset;
     add_row_blocks({weights, chunk_after(place), place.pairs}, 4, staged, rows, out);
 }
@@ -214,8 +165,6 @@ struct alignas(64) decoded_chunk {
 };
 
 void add_rows_f8(const chunk_place& place, const staged_rows& staged, uint32_t rows, const chunk_sums& out) {
-    if (rows <= f8_register_rows)
-        return stream_chunk(place, add_f8_of_rows[rows], staged, out);
     decoded_chunk decoded;
     const simd_f8_tables tables = simd_f8_load_tables();
     for (uint32_t pair = 0; pair < place.pairs; ++pair) {

@@ -126,10 +126,7 @@ TEST_CASE("an interrupted pack keeps what was done and goes on from there") {
 TEST_CASE("other options do not go on with an unfinished pack; --restart throws it away") {
     const temporary_folder folder(quick_place());
     const auto target = folder.path() / "packed";
-    auto request = request_for(small_model(), target);
-    request.interrupted = [] { return true; };
-    request.commit_bytes = 1;
-    REQUIRE_FALSE(pack_model(request));
+    REQUIRE(interrupted_pack(request_for(small_model(), target)).code == errc::cancelled);
     auto other = request_for(small_model(), target, packed_precision::fp8);
     const auto refused = pack_model(other);
     REQUIRE_FALSE(refused);

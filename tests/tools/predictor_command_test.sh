@@ -2,31 +2,11 @@
 # `moira trace record --hidden`, `moira predictor train` and `evaluate`, and what runs do with the file: few tokens of the
 # bundled model, so figures are looked at for shape and order only.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect CODE ARGUMENTS...
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        failures=$((failures + 1))
-    fi
-}
+subcommand=()
 
 text="$work/text"
 for ((line = 0; line < 40; ++line)); do
@@ -61,14 +41,14 @@ hash_of() {
     grep -o '"logits_hash":"[0-9a-f]*"' "$work/out"
 }
 wanted="$(hash_of experts.predictor=gate)"
+[ -n "$wanted" ] || failed "a run with experts.predictor=gate gave no hash"
 for predictor in "heads:$work/heads" "history:$work/history" history previous prompt; do
     if [ "$(hash_of "experts.predictor=$predictor")" != "$wanted" ]; then
-        echo "experts.predictor=$predictor changes the text"
-        failures=$((failures + 1))
+        failed "experts.predictor=$predictor changes the text"
     fi
 done
 expect 2 run -p a -n 1 --set experts.prefetch=always --set "experts.predictor=heads:$work/history"
 expect 2 run -p a -n 1 --set experts.prefetch=always --set "experts.predictor=heads:$work/absent"
 expect 2 run -p a -n 1 --set experts.predictor=oracle
 
-exit $((failures > 0))
+finish

@@ -2,33 +2,12 @@
 # `moira trace` from outside: a recording of the bundled model, what replay and show say of it, recordings that are made,
 # refusals.
 set -euo pipefail
+# shellcheck source=command_check.sh
+source "$(dirname "$0")/command_check.sh"
 
 moira="$1"
 source_folder="$2"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect CODE ARGUMENTS...
-expect() {
-    local wanted="$1" code=0
-    shift
-    "$moira" trace "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    if [ "$code" -ne "$wanted" ]; then
-        echo "moira trace $*: exit code $code, expected $wanted"
-        sed 's/^/    /' "$work/err"
-        failures=$((failures + 1))
-    fi
-}
-
-# holds FILE PATTERN
-holds() {
-    if ! grep -q -e "$2" "$work/$1"; then
-        echo "standard $1 of the last command lacks: $2"
-        sed 's/^/    /' "$work/$1"
-        failures=$((failures + 1))
-    fi
-}
+subcommand=(trace)
 
 # Two prompts, prompt and answer told apart.
 printf 'One day a fox\n\nThe old man\n' >"$work/prompts"
@@ -45,7 +24,7 @@ holds out 'busiest'
 printf 'Once upon a time there was a little girl who lived near a wood.' >"$work/text"
 expect 0 record --text "$work/text" --window 8 -o "$work/a.routes"
 expect 0 record --text "$work/text" --window 8 -o "$work/b.routes"
-cmp -s "$work/a.routes" "$work/b.routes" || { echo "two recordings of one text differ"; failures=$((failures + 1)); }
+cmp -s "$work/a.routes" "$work/b.routes" || failed "two recordings of one text differ"
 expect 0 replay "$work/a.routes" --cache 50% --batch 1,2 --policy lru --json
 holds out '"policy":"lru","batch":2'
 holds out '"belady_bypass_hit_rate":'
@@ -55,7 +34,7 @@ holds out '"bytes":null'
 expect 0 synth --uniform --layers 3 --experts 16 --top-k 2 --tokens 40 --sequences 4 --seed 5 -o "$work/u.routes"
 expect 0 synth --uniform --layers 3 --experts 16 --top-k 2 --tokens 40 --sequences 4 --seed 5 -o "$work/v.routes" --json
 holds out '"tokens":40'
-cmp -s "$work/u.routes" "$work/v.routes" || { echo "one seed made two recordings"; failures=$((failures + 1)); }
+cmp -s "$work/u.routes" "$work/v.routes" || failed "one seed made two recordings"
 expect 0 synth --skew-from "$work/u.routes" --layers 2 --experts 32 --top-k 4 --tokens 40 -o "$work/s.routes"
 printf '{"expert_bytes":{"0":1000000,"1":1000000,"2":1000000},"dense_bytes":{"0":1,"1":1,"2":1}}' >"$work/g.json"
 expect 0 replay "$work/u.routes" --slots 12,24 --predictor oracle --prefetch always --geometry "$work/g.json" --json
@@ -76,7 +55,7 @@ holds err 'oracle'
 expect 2 replay "$work/u.routes" --slots 1
 expect 2 synth --layers 3 --experts 16 --top-k 2 --tokens 40 -o "$work/x.routes"
 expect 2 synth --uniform --layers 3 --experts 16 --top-k 17 --tokens 40 -o "$work/x.routes"
-[ ! -e "$work/x.routes" ] || { echo "a refused command left a file"; failures=$((failures + 1)); }
+[ ! -e "$work/x.routes" ] || failed "a refused command left a file"
 head -c 100 "$work/u.routes" >"$work/cut.routes"
 expect 2 show "$work/cut.routes"
 expect 2 show "$work/nothing.routes"
@@ -87,4 +66,4 @@ for kind in uniform skewed; do
     holds out '"layers":6,"experts":128,"top_k":8'
 done
 
-exit $((failures > 0))
+finish

@@ -1,13 +1,11 @@
 #include "tools/moira/machine_probe.hpp"
 
-#include "core/experts/expert_read_plan.hpp"
-#include "core/experts/slab_arena.hpp"
+#include "core/experts/huge_page_buffer.hpp"
 #include "tools/moira/memory_probe.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -24,17 +22,6 @@ constexpr int memory_passes = 3;
 
 /// More loads at once only add latency.
 constexpr std::uint32_t threads_max = 4;
-
-struct free_bytes {
-    void operator()(std::byte* bytes) const noexcept { std::free(bytes); }
-};
-using aligned_bytes = std::unique_ptr<std::byte, free_bytes>;
-
-aligned_bytes allocate(std::uint64_t bytes) {
-    const auto rounded = (bytes + read_alignment - 1) / read_alignment * read_alignment;
-    return aligned_bytes(
-        static_cast<std::byte*>(std::aligned_alloc(read_alignment, std::max(rounded, read_alignment))));
-}
 
 std::vector<expert_id> shuffled_experts(const model_shape& shape) {
     std::vector<expert_id> experts;
@@ -69,14 +56,15 @@ struct load_race {
     }
 
     void run() {
-        const auto slab = allocate(source.slab_bytes()), scratch = allocate(source.scratch_bytes());
+        // Huge pages, as slots and the loaders' scratch are.
+        const auto slab = huge_page_buffer::create(source.slab_bytes());
+        const auto scratch = huge_page_buffer::create(source.scratch_bytes());
         if (!slab || !scratch)
-            return fail_with({errc::out_of_memory, "no memory for one expert to probe the disk with"});
+            return fail_with((slab ? scratch : slab).error());
         for (auto index = next++; index < experts.size(); index = next++) {
             if (interrupted && interrupted())
                 return fail_with({errc::cancelled, "interrupted"});
-            auto done =
-                source.load(experts[index], {slab.get(), source.slab_bytes()}, {scratch.get(), source.scratch_bytes()});
+            auto done = source.load(experts[index], slab->bytes(), scratch->bytes());
             if (!done)
                 return fail_with(done.error());
             ++loaded;

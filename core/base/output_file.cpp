@@ -1,4 +1,4 @@
-#include "core/pack/output_file.hpp"
+#include "core/base/output_file.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

@@ -168,8 +168,6 @@ void replayed_store::collect_prompt_only(std::size_t step, std::uint32_t layer) 
 /// The next wave to compute, as the layer loop takes them: residents together, then each absent expert in a wave of its
 /// own, a few of them sent for ahead of their turn.
 replayed_store::wave replayed_store::next_wave(std::uint32_t layer) {
-    if (options_.travelling_max == 0)
-        return acquire(layer, std::min(order_.size() - next_, static_cast<std::size_t>(options_.slots)));
     wave now;
     std::size_t absent = 0;
     if (next_ < residents_) {

@@ -20,7 +20,7 @@ struct replay_options {
     std::int32_t model_layers = 0;    ///< all of them, dense ones included; 0: as far as the recording's last
     prefetch_policy prefetch = {};    ///< what hints lead to; off: they only reach the policy
     std::uint32_t travelling_max = 4; ///< absent experts of a visit that are sent for at a time, each in a
-                                      ///< wave of its own: loader threads + 1; 0: all that fit, in one wave
+                                      ///< wave of its own: as expert_store::travelling_max()
     std::uint32_t layers_ahead = 1;   ///< hints after a layer: for so many layers behind it, into the next step too
     std::uint64_t warm_up_steps = 0;  ///< played first and not counted
     std::optional<replay_geometry> geometry = {}; ///< none: every expert weighs 1 byte and nothing takes any time

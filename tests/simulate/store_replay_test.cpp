@@ -187,6 +187,7 @@ TEST_CASE("a replay can be stopped, and numbers that do not fit the recording ar
     refused({.slots = 1}); // top 2
     refused({.slots = 25});
     refused({.slots = 8, .model_layers = 2});
+    refused({.slots = 8, .travelling_max = 0});
     refused({.slots = 8, .layers_ahead = 4});
     refused({.slots = 8, .geometry = replay_geometry{.expert_bytes = {1}, .dense_bytes = {1}}});
 }

@@ -131,6 +131,18 @@ holds out "\"demand_loads_without_prefetch\":$loads"
 expect 2 "${routed[@]}" --batch 1 --predictor nonsense
 expect 2 --predictor scripted --json
 expect 2 --ops "${routed[@]}"
+# Simulator and engine agree however the store is set up: below the floor (28 slots), with one loader, under a policy
+# that is replaced there.
+for setting in experts.ram_budget=10% experts.loader_threads=1 experts.policy=lru; do
+    expect 0 "${routed[@]}" --batch 3 --set experts.ram_budget=40% --set "$setting"
+    loads="$(grep -o '"demand_loads":[0-9]*' "$work/out" | head -n 1 | cut -d : -f 2)"
+    expected="$(grep -o '"demand_loads_without_prefetch":[0-9]*' "$work/out" | head -n 1 | cut -d : -f 2)"
+    if [ -z "$loads" ] || [ "$loads" = 0 ] || [ "$loads" != "$expected" ]; then
+        failed "$setting: $loads loads, the simulator expects $expected"
+    fi
+done
+expect 0 "${routed[@]}" --batch 1 --set experts.ram_budget=10% --set experts.policy=lru
+holds out '"policy":"bypass"'
 expect 2 --routes "$work/none.routes" --json
 holds out not_found
 expect 2 --batch 0

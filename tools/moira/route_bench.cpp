@@ -117,7 +117,8 @@ result<void> measure_repeats(route_bench_row& row, engine& model, route_measurem
 }
 
 /// What the same store would have to load without any prefetching.
-result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, const model_shape& shape) {
+result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model) {
+    const auto& shape = model.shape();
     walk_options side_by_side;
     side_by_side.batch = static_cast<std::uint32_t>(row.options.batch);
     side_by_side.repeat = true;
@@ -125,13 +126,15 @@ result<replay_counts> replay_demand(const route_bench_row& row, const route_trac
     const auto walk = expert_walk::create(trace, side_by_side);
     if (!walk)
         return tl::unexpected(walk.error());
-    auto policy = make_eviction_policy(row.after.bypass ? "lru" : row.after.policy,
+    // A policy that the store replaced below the floor is replaced here too.
+    auto policy = make_eviction_policy(row.after.policy == "bypass" ? "lru" : row.after.policy,
                                        {shape.layers, shape.moe.experts, shape.moe_layers()});
     if (!policy)
         return tl::unexpected(policy.error());
     replay_options options;
     options.slots = static_cast<slot_index>(row.after.slots);
     options.model_layers = shape.layers;
+    options.travelling_max = static_cast<std::uint32_t>(model.experts().travelling_max());
     options.warm_up_steps = static_cast<std::uint64_t>(row.options.warm_up);
     return replay_store(*walk, options, **policy);
 }
@@ -186,7 +189,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     if (auto done = measure_repeats(row, model, steps, disk, interrupted, progress); !done)
         return tl::unexpected(done.error());
     row.logits_hash = steps.hash();
-    const auto replayed = replay_demand(row, for_model(trace, model.shape()), model.shape());
+    const auto replayed = replay_demand(row, for_model(trace, model.shape()), model);
     if (!replayed)
         return tl::unexpected(replayed.error());
     row.replayed_hits = replayed->hits;

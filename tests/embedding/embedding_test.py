@@ -11,9 +11,13 @@ import sys
 PROMPT, TOKENS = "Once upon a time", 40
 
 
+# Of any one command; the longest is the build of the host programs, half a minute on a free machine.
+COMMAND_S_MAX = 400
+
+
 def run(*command, **options):
     print("$", *command, flush=True)
-    return subprocess.run(command, check=True, text=True, stdin=subprocess.DEVNULL, **options)
+    return subprocess.run(command, check=True, text=True, stdin=subprocess.DEVNULL, timeout=COMMAND_S_MAX, **options)
 
 
 def main():

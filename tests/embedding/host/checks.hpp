@@ -98,3 +98,24 @@ inline moira::runtime_counters counters(caf::scoped_actor& self, const moira::ru
 inline double ms_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
 }
+
+inline moira::prompt_request long_request() {
+    auto request = request_for("Once upon a time", 1'500);
+    request.ignore_eos = true;
+    return request;
+}
+
+/// A request that runs now. On a busy machine one may have ended before anybody looked; then the next is tried.
+inline moira::text_sink_actor start_long_request(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
+    constexpr int tries_max = 20;
+    for (int tries = 0; tries < tries_max; ++tries) {
+        auto sink = submit(self, runtime, long_request());
+        for (bool ended = false; !ended;) {
+            if (counters(self, runtime).running > 0)
+                return sink;
+            self->receive([&](const answer&) { ended = true; }, caf::after(std::chrono::milliseconds(1)) >> [] {});
+        }
+    }
+    check(false, "a long request is seen running");
+    return {};
+}

@@ -58,8 +58,7 @@ void check_credit(caf::scoped_actor& self, const moira::runtime_actor& runtime) 
 }
 
 void check_ends(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
-    auto request = request_for("Once upon a time", 1'500);
-    request.ignore_eos = true;
+    auto request = long_request();
     auto sink = submit(self, runtime, request);
     self->send(runtime, moira::cancel_atom{}, request.tag, sink);
     check(wait(self).last.finish_reason == "cancelled", "a cancelled request gets its end");
@@ -67,7 +66,6 @@ void check_ends(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
     request.timeout_ms = 1;
     submit(self, runtime, request);
     check(wait(self).last.code == "deadline_exceeded", "a deadline");
-    request.timeout_ms = std::nullopt;
 
     auto wrong = request_for("x", 1);
     wrong.ids = std::vector<std::int32_t>{1};
@@ -75,9 +73,7 @@ void check_ends(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
     check(wait(self).last.code == "invalid_argument", "prompt and ids together are refused");
 
     const auto cancelled = counters(self, runtime).cancelled;
-    sink = submit(self, runtime, request);
-    while (counters(self, runtime).running == 0)
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    sink = start_long_request(self, runtime);
     caf::anon_send_exit(sink, caf::exit_reason::kill);
     const auto begin = std::chrono::steady_clock::now();
     while (counters(self, runtime).running != 0 && ms_since(begin) < 60'000)
@@ -104,10 +100,8 @@ void check_listen(caf::scoped_actor& self, const moira::runtime_actor& runtime) 
 }
 
 void check_drain(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
-    submit(self, runtime, request_for("Once upon a time", 100));
+    start_long_request(self, runtime);
     bool drained = false;
-    while (counters(self, runtime).running == 0)
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     self->request(runtime, std::chrono::seconds(120), moira::drain_atom{})
         .receive([&](bool done) { drained = done; }, [](const caf::error&) {});
     check(drained && counters(self, runtime).running == 0, "drain answers when all is still");
@@ -117,11 +111,7 @@ void check_drain(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
 }
 
 void check_end_of_runtime(caf::scoped_actor& self, const moira::runtime_actor& runtime) {
-    auto request = request_for("Once upon a time", 1'500);
-    request.ignore_eos = true;
-    submit(self, runtime, request);
-    while (counters(self, runtime).running == 0)
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    start_long_request(self, runtime);
     caf::anon_send_exit(runtime, caf::exit_reason::user_shutdown);
     check(wait(self).last.code == "draining", "the end of a runtime fails what is open, with a code");
     self->wait_for(runtime);

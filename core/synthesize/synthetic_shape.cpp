@@ -138,11 +138,36 @@ synthetic_shape gpt_oss_20b() {
     return shape;
 }
 
+/// No published model: plays recorded routing of gpt-oss-20b in an architecture that this build runs. As many layers
+/// and experts, each of 13.3 MB in BF16, what one of gpt-oss-20b takes as published (3 x 2,880 x 2,880 weights of 4.25
+/// bits: 13.2 MB). Both widths are multiples of FP8's blocks of 128; little else beside experts, so that caches are
+/// measured.
+synthetic_shape gpt_oss_stand_in() {
+    synthetic_shape shape;
+    shape.name = "gpt-oss-stand-in";
+    shape.family = synthetic_family::qwen3_moe;
+    shape.vocabulary = 8'192;
+    shape.hidden = 1'920;
+    shape.layers = 24;
+    shape.context_max = 32'768;
+    shape.heads = 16;
+    shape.kv_heads = 4;
+    shape.head_dim = 64;
+    shape.experts = 32;
+    shape.top_k = 4;
+    shape.expert_inner = 1'152;
+    shape.dense_inner = 3'840;
+    shape.rope_theta = 150'000.0;
+    shape.bos = 8'190;
+    shape.eos = 8'191;
+    return shape;
+}
+
 } // namespace
 
 const std::vector<synthetic_shape>& synthetic_shapes() {
     static const std::vector<synthetic_shape> shapes{qwen3_30b_a3b(), olmoe_1b_7b(), deepseek_v2_lite(), gpt_oss_20b(),
-                                                     moe_1b(), mla_1b()};
+                                                     moe_1b(),        mla_1b(),      gpt_oss_stand_in()};
     return shapes;
 }
 

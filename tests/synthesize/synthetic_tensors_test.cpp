@@ -27,6 +27,22 @@ TEST_CASE("shapes have as many parameters as the published models") {
     CHECK(parameters("gpt-oss-20b") == 20'914'757'184);
 }
 
+TEST_CASE("the stand-in's experts are as many and as large as gpt-oss-20b's, and little lies beside them") {
+    const auto& stand_in = *find_synthetic_shape("gpt-oss-stand-in");
+    const auto& published = *find_synthetic_shape("gpt-oss-20b");
+    CHECK(stand_in.layers == published.layers);
+    CHECK(stand_in.experts == published.experts);
+    CHECK(stand_in.top_k == published.top_k);
+    std::uint64_t of_expert = 0;
+    for (const auto& tensor : synthetic_tensors(stand_in, false))
+        if (tensor.name.find("layers.0.mlp.experts.0.") != std::string::npos)
+            of_expert += tensor.elements();
+    const double published_bytes = 3.0 * published.hidden * published.expert_inner * 4.25 / 8; // MXFP4
+    CHECK(2.0 * static_cast<double>(of_expert) == doctest::Approx(published_bytes).epsilon(0.01));
+    const auto experts = of_expert * static_cast<std::uint64_t>(stand_in.layers) * 32;
+    CHECK(experts * 100 > parameters("gpt-oss-stand-in") * 97);
+}
+
 TEST_CASE("every name of a model occurs once") {
     for (const auto& shape : synthetic_shapes())
         for (const bool fp8 : {false, true}) {

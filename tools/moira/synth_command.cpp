@@ -93,9 +93,11 @@ constexpr const char* footer_text =
     "give the same bytes. fp8: every linear weight but embedding and routers as E4M3 with a scale per 128 x 128 "
     "block,\n"
     "the values of the bf16 model of that seed, rounded.\n"
-    "This version runs qwen3-30b-a3b, olmoe-1b-7b, moe-1b and mla-1b. The others are written as their models are published, for the tools "
-    "that\n"
-    "read them: gpt-oss-20b with unquantised experts.\n"
+    "This version runs qwen3-30b-a3b, olmoe-1b-7b, moe-1b, mla-1b and gpt-oss-stand-in, which plays recordings of "
+    "gpt-oss-20b:\n"
+    "as many layers, experts and bytes of each, in qwen3_moe. The others are written as their models are published, "
+    "for the\n"
+    "tools that read them: gpt-oss-20b with unquantised experts.\n"
     "Ctrl-C and errors leave nothing behind. --force replaces a folder only when this command made it.";
 
 } // namespace

@@ -108,6 +108,7 @@ std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slo
     auto load = std::make_shared<expert_load>();
     load->expert = expert;
     load->slot = slot;
+    arena.use((static_cast<std::uint64_t>(slot) + 1) * sizes.slot_bytes);
     load->slab = {reinterpret_cast<std::byte*>(table.slot_address(slot)), options.slab_bytes};
     return load;
 }

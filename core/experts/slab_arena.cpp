@@ -47,6 +47,7 @@ result<slab_arena> slab_arena::create(std::uint64_t bytes, std::uint64_t bytes_m
     if (!arena.mapping_)
         return fail(errc::out_of_memory, refusal(bytes));
     ::madvise(arena.base_, arena.capacity_bytes_, MADV_HUGEPAGE); // a wish: fewer TLB misses in the kernels
+    arena.populator_ = std::make_unique<arena_populator>(arena.base_);
     if (auto grown = arena.grow(bytes); !grown)
         return tl::unexpected(grown.error());
     return arena;
@@ -63,10 +64,12 @@ slab_arena& slab_arena::operator=(slab_arena&& other) noexcept {
     std::swap(capacity_bytes_, other.capacity_bytes_);
     std::swap(usable_bytes_, other.usable_bytes_);
     std::swap(locked_, other.locked_);
+    std::swap(populator_, other.populator_);
     return *this;
 }
 
 slab_arena::~slab_arena() {
+    populator_.reset();
     if (mapping_)
         ::munmap(mapping_, mapping_bytes_);
 }
@@ -83,6 +86,7 @@ result<void> slab_arena::grow(std::uint64_t bytes) {
         return fail(errc::out_of_memory, refusal(bytes));
     locked_ = lock_memory(base_ + usable_bytes_, wanted - usable_bytes_) && locked_;
     usable_bytes_ = wanted;
+    populator_->set_usable(wanted);
     return {};
 }
 
@@ -90,6 +94,7 @@ void slab_arena::shrink(std::uint64_t bytes) noexcept {
     const std::uint64_t kept = round_up(bytes, page_bytes());
     if (kept >= usable_bytes_)
         return;
+    populator_->set_usable(kept);
     ::munlock(base_ + kept, usable_bytes_ - kept); // locked pages cannot be given back
     ::madvise(base_ + kept, usable_bytes_ - kept, MADV_DONTNEED);
     ::mprotect(base_ + kept, usable_bytes_ - kept, PROT_NONE);

@@ -1,9 +1,11 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/experts/arena_populator.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace moira {
 
@@ -39,6 +41,9 @@ public:
     /// Makes at least `bytes` usable. Errors: out_of_memory (the system refuses, or more than the capacity).
     result<void> grow(std::uint64_t bytes);
 
+    /// The first `bytes` are about to be written: pages a little beyond are made ready meanwhile.
+    void use(std::uint64_t bytes) { populator_->use(bytes); }
+
     /// Gives whole pages above `bytes` back to the system; their contents are lost.
     void shrink(std::uint64_t bytes) noexcept;
 
@@ -51,6 +56,7 @@ private:
     std::uint64_t capacity_bytes_ = 0;
     std::uint64_t usable_bytes_ = 0;
     bool locked_ = true;
+    std::unique_ptr<arena_populator> populator_; // its thread stops before the mapping goes
 };
 
 } // namespace moira

@@ -1,10 +1,11 @@
 #include "core/experts/checkpoint_slab_source.hpp"
 
 #include "core/base/checked.hpp"
-#include "core/experts/available_memory.hpp"
 #include "core/experts/expert_checksums.hpp"
+#include "core/experts/expert_files.hpp"
 #include "core/experts/expert_read_plan.hpp"
 #include "core/experts/model_file_reader.hpp"
+#include "core/experts/packed_slab_source.hpp"
 #include "core/model/checkpoint_weight.hpp"
 #include "core/model/fp8_quantizer.hpp"
 
@@ -88,10 +89,6 @@ std::string last_error(const op_provider& provider) {
     return text.data();
 }
 
-std::string mebibytes(std::uint64_t bytes) {
-    return std::to_string(bytes / (1ULL << 20) + (bytes % (1ULL << 20) != 0)) + " MiB";
-}
-
 /// Shape of gate, up or down.
 struct matrix_shape {
     std::uint32_t n = 0, k = 0;
@@ -150,11 +147,7 @@ private:
     checkpoint_slab_source(const expert_packing& packing, const op_provider& provider)
         : packing_(packing), api_(provider.api), device_(provider.device), provider_(provider) {}
 
-    struct expert_file_place;
-
     result<void> plan_all(const checkpoint& model, const model_weight_names& names);
-    result<void> read_checked(expert_id expert, const expert_file_place& place, std::span<std::byte> scratch) const;
-    void open_files(const checkpoint& model, expert_io io);
     result<void> prepare_scales(expert_id expert, const expert_read_plan& plan, std::span<std::byte> scratch,
                                 std::array<moira_pack_source, 3>& sources) const;
     result<void> quantize(std::array<moira_pack_source, 3>& sources, std::span<std::byte> into) const;
@@ -164,13 +157,6 @@ private:
     moira_device* device_;
     const op_provider& provider_;
     model_file_reader files_;
-    /// How one expert is read, and what its file says of the bytes.
-    struct expert_file_place {
-        expert_read_plan plan;
-        std::vector<checked_range> checksums; // empty: the file has none
-        std::string gate;                     // its first tensor, for messages
-    };
-
     std::vector<std::vector<expert_file_place>> places_; // [layers][experts]; empty for dense layers
     std::uint64_t experts_ = 0, checksummed_ = 0;
     std::uint64_t read_bytes_max_ = 0;
@@ -190,7 +176,8 @@ result<std::unique_ptr<slab_source>> checkpoint_slab_source::create(const checkp
         return tl::unexpected(planned.error());
     if (packing->quantizes())
         source->quantized_bytes_ = quantized_expert_bytes(packing->desc);
-    source->open_files(model, io);
+    source->choice_ = open_expert_files(model, io, checked_mul(source->experts_, packing->source_bytes),
+                                        source->checksummed_ > 0, source->files_);
     return source;
 }
 
@@ -211,28 +198,11 @@ result<void> checkpoint_slab_source::plan_all(const checkpoint& model, const mod
             read_bytes_max_ = std::max(read_bytes_max_, plan->scratch_bytes);
             auto checksums = checked_ranges(model, *plan);
             checksummed_ += !checksums.empty();
-            places.push_back({*plan, std::move(checksums), expert.gate});
+            places.push_back({*plan, std::move(checksums), expert.gate + " and what stands beside it"});
         }
         experts_ += layer.experts.size();
     }
     return {};
-}
-
-void checkpoint_slab_source::open_files(const checkpoint& model, expert_io io) {
-    const std::uint64_t total = checked_mul(experts_, packing_.source_bytes).value_or(UINT64_MAX);
-    bool direct = io == expert_io::direct;
-    if (io == expert_io::automatic) {
-        const std::uint64_t available = available_memory_bytes();
-        direct = total > available / 2;
-        choice_ = (direct ? "direct: " : "buffered: ") + mebibytes(total) + " of experts " +
-                  (direct ? "do not fit" : "fit") + " in half of the " + mebibytes(available) + " of memory available";
-    } else {
-        choice_ = direct ? "direct, as set" : "buffered, as set";
-    }
-    if (checksummed_ > 0)
-        choice_ += ", compared with checksums";
-    for (std::size_t index = 0; index < model.files().size(); ++index)
-        files_.add(model.file_descriptor(static_cast<std::uint32_t>(index)), model.files()[index], direct);
 }
 
 /// Replaces the sources by their quantised forms, which lie in `into`.
@@ -280,19 +250,6 @@ result<void> checkpoint_slab_source::prepare_scales(expert_id expert, const expe
     return {};
 }
 
-result<void> checkpoint_slab_source::read_checked(expert_id expert, const expert_file_place& place,
-                                                  std::span<std::byte> scratch) const {
-    for (const expert_read& read : place.plan.all_reads())
-        if (auto done = files_.read(read, scratch); !done)
-            return done;
-    if (place.checksums.empty())
-        return {};
-    return check_expert_content(files_, place.plan, place.checksums,
-                                "expert " + std::to_string(expert.expert) + " of layer " +
-                                    std::to_string(expert.layer) + " (" + place.gate + " and what stands beside it)",
-                                scratch);
-}
-
 result<void> checkpoint_slab_source::load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) {
     auto done = read(expert, scratch);
     return done ? pack(expert, slab, scratch) : done;
@@ -305,7 +262,7 @@ result<void> checkpoint_slab_source::read(expert_id expert, std::span<std::byte>
                     "no expert " + std::to_string(expert.expert) + " in layer " + std::to_string(expert.layer));
     if (reinterpret_cast<std::uintptr_t>(scratch.data()) % read_alignment != 0 || scratch.size() < scratch_bytes())
         return fail(errc::invalid_argument, "scratch is too small or not aligned");
-    return read_checked(expert, places_[layer][index], scratch);
+    return read_expert(files_, places_[layer][index], expert, scratch);
 }
 
 /// Precondition: read() has just filled `scratch`.
@@ -329,12 +286,40 @@ result<void> checkpoint_slab_source::pack(expert_id expert, std::span<std::byte>
 
 } // namespace
 
+moira_pack_desc expert_pack_desc(std::uint32_t inner, std::uint32_t hidden, const moira_quantization& quantization) {
+    moira_pack_desc desc{};
+    desc.struct_size = sizeof desc;
+    desc.kind = MOIRA_PACK_EXPERT;
+    desc.n = inner;
+    desc.k = hidden;
+    desc.compute = MOIRA_COMPUTE_AUTO;
+    desc.quantization = quantization;
+    return desc;
+}
+
+result<moira_pack_info> query_packing(const op_provider& provider, const moira_pack_desc& desc,
+                                      const std::string& what) {
+    moira_pack_info info{};
+    info.struct_size = sizeof info;
+    if (provider.api->pack_query(provider.device, &desc, &info) != MOIRA_OK)
+        return fail(errc::unsupported, provider.plugin + " cannot pack " + what + ": " + last_error(provider));
+    constexpr std::uint64_t bytes_max = 1ULL << 40; // of one expert; keeps every later sum within bounds
+    if (info.packed_bytes == 0 || info.packed_bytes > bytes_max || info.scratch_bytes > bytes_max ||
+        info.alignment == 0 || (info.alignment & (info.alignment - 1)) != 0)
+        return fail(errc::plugin_incompatible, provider.plugin + " packs an expert into " +
+                                                   std::to_string(info.packed_bytes) + " bytes aligned to " +
+                                                   std::to_string(info.alignment));
+    return info;
+}
+
 bool expert_packing::quantizes() const noexcept {
     return !same_quantization(source, desc.quantization);
 }
 
 result<moira_quantization> expert_quantization(const checkpoint& model, const model_weight_names& names,
                                                expert_precision precision) {
+    if (model.expert_layout())
+        return stored_quantization(model, precision);
     const auto first = find_first_expert(model, names);
     if (!first)
         return tl::unexpected(first.error());
@@ -343,6 +328,8 @@ result<moira_quantization> expert_quantization(const checkpoint& model, const mo
 
 result<expert_packing> query_expert_packing(const checkpoint& model, const model_weight_names& names,
                                             const op_provider& provider, expert_precision precision) {
+    if (model.expert_layout())
+        return query_stored_packing(model, provider, precision);
     const auto matrices = find_first_expert(model, names);
     if (!matrices)
         return tl::unexpected(matrices.error());
@@ -353,29 +340,18 @@ result<expert_packing> query_expert_packing(const checkpoint& model, const model
         return tl::unexpected(checked.error());
     expert_packing packing;
     packing.source = shape->quantization;
-    packing.desc.struct_size = sizeof packing.desc;
-    packing.desc.kind = MOIRA_PACK_EXPERT;
-    packing.desc.n = static_cast<std::uint32_t>(shape->inner);
-    packing.desc.k = static_cast<std::uint32_t>(shape->hidden);
-    packing.desc.compute = MOIRA_COMPUTE_AUTO;
-    packing.desc.quantization = slot_quantization(shape->quantization, precision);
-    packing.info.struct_size = sizeof packing.info;
+    packing.desc = expert_pack_desc(static_cast<std::uint32_t>(shape->inner), static_cast<std::uint32_t>(shape->hidden),
+                                    slot_quantization(shape->quantization, precision));
     for (const tensor_location* tensor : tensors_of(*matrices)) {
         const auto sum = checked_add(packing.source_bytes, tensor->bytes);
         if (!sum)
             return fail(errc::corrupt_file, describe_tensor(*tensor) + " claims too many bytes");
         packing.source_bytes = *sum;
     }
-    if (provider.api->pack_query(provider.device, &packing.desc, &packing.info) != MOIRA_OK)
-        return fail(errc::unsupported, provider.plugin + " cannot pack experts like " +
-                                           describe_tensor(*(*matrices)[0].weight) + ": " + last_error(provider));
-    const moira_pack_info& info = packing.info;
-    constexpr std::uint64_t bytes_max = 1ULL << 40; // of one expert; keeps every later sum within bounds
-    if (info.packed_bytes == 0 || info.packed_bytes > bytes_max || info.scratch_bytes > bytes_max ||
-        info.alignment == 0 || (info.alignment & (info.alignment - 1)) != 0)
-        return fail(errc::plugin_incompatible, provider.plugin + " packs an expert into " +
-                                                   std::to_string(info.packed_bytes) + " bytes aligned to " +
-                                                   std::to_string(info.alignment));
+    auto info = query_packing(provider, packing.desc, "experts like " + describe_tensor(*(*matrices)[0].weight));
+    if (!info)
+        return tl::unexpected(info.error());
+    packing.info = *info;
     return packing;
 }
 
@@ -383,6 +359,8 @@ result<std::unique_ptr<slab_source>> make_checkpoint_slab_source(const checkpoin
                                                                  const model_weight_names& names,
                                                                  const op_provider& provider, expert_io io,
                                                                  expert_precision precision) {
+    if (model.expert_layout())
+        return make_packed_slab_source(model, names, provider, io, precision);
     return checkpoint_slab_source::create(model, names, provider, io, precision);
 }
 

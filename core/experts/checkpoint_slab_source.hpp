@@ -19,19 +19,28 @@ enum class expert_precision { keep, fp8 };
 
 /// Reads gate, up and down of one expert with their scales from safetensors (one read when they lie within a gap of at
 /// most read_gap_bytes_max, else up to one each), quantises them where that was asked, then packs them with the plugin
-/// that runs the expert FFN. `model` and `provider` outlive the source. Errors: op_missing/unsupported (no packing for
-/// the type), invalid_config (experts of different shapes or types).
+/// that runs the expert FFN; experts that the files hold packed are read into their slots as they are. `model` and
+/// `provider` outlive the source. Errors: op_missing/unsupported (no packing for the type, or packed in another
+/// plugin's layout), invalid_config (experts of different shapes or types).
 result<std::unique_ptr<slab_source>> make_checkpoint_slab_source(const checkpoint& model,
                                                                  const model_weight_names& names,
                                                                  const op_provider& provider, expert_io io,
                                                                  expert_precision precision = expert_precision::keep);
+
+/// Descriptor of an expert's packing.
+moira_pack_desc expert_pack_desc(std::uint32_t inner, std::uint32_t hidden, const moira_quantization& quantization);
+
+/// What the plugin answers, within bounds. `what` is for errors: unsupported, plugin_incompatible.
+result<moira_pack_info> query_packing(const op_provider& provider, const moira_pack_desc& desc,
+                                      const std::string& what);
 
 /// How the experts' weights are stored in slots. Errors: as make_checkpoint_slab_source, of the first expert.
 result<moira_quantization> expert_quantization(const checkpoint& model, const model_weight_names& names,
                                                expert_precision precision);
 
 /// The packing descriptor and its sizes for an expert of this model, as used by the source; the engine prepares its FFN
-/// op with the same quantisation.
+/// op with the same quantisation. Where the files hold packed experts, `info` is that of the file's tensors: padded
+/// and aligned for reads that go straight into a slot.
 struct expert_packing {
     moira_pack_desc desc{};
     moira_pack_info info{};

@@ -36,4 +36,26 @@ result<void> check_expert_content(const model_file_reader& files, const expert_r
     return {};
 }
 
+result<void> read_expert(const model_file_reader& files, const expert_file_place& place, expert_id expert,
+                         std::span<std::byte> scratch) {
+    const expert_read& first = place.plan.reads[0];
+    const bool whole = place.plan.read_count == 1 && place.checksums.size() == 1 &&
+                       place.checksums[0].range.offset == first.offset && place.checksums[0].range.bytes == first.bytes;
+    if (whole) {
+        const auto hash = files.read_hashed(first, scratch);
+        if (!hash)
+            return tl::unexpected(hash.error());
+        if (*hash == place.checksums[0].range.hash)
+            return {};
+    } else {
+        for (const expert_read& read : place.plan.all_reads())
+            if (auto done = files.read(read, scratch); !done)
+                return done;
+    }
+    return check_expert_content(files, place.plan, place.checksums,
+                                "expert " + std::to_string(expert.expert) + " of layer " +
+                                    std::to_string(expert.layer) + " (" + place.name + ")",
+                                scratch);
+}
+
 } // namespace moira

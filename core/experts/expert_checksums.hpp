@@ -19,6 +19,13 @@ struct checked_range {
     std::uint64_t scratch_offset = 0; ///< of its first byte
 };
 
+/// Where an expert lies in the files: how it is read, and what they say of the bytes.
+struct expert_file_place {
+    expert_read_plan plan;
+    std::vector<checked_range> checksums; ///< empty: the file has none
+    std::string name;                     ///< of its first tensor, for messages
+};
+
 /// The ranges that a plan reads whole: all of the expert where `moira pack` wrote the file, usually one; none
 /// elsewhere.
 std::vector<checked_range> checked_ranges(const checkpoint& model, const expert_read_plan& plan);
@@ -28,5 +35,10 @@ std::vector<checked_range> checked_ranges(const checkpoint& model, const expert_
 result<void> check_expert_content(const model_file_reader& files, const expert_read_plan& plan,
                                   std::span<const checked_range> ranges, std::string_view what,
                                   std::span<std::byte> scratch);
+
+/// Reads an expert and compares: where it is one read with one checksum, hashing goes along with reading. Errors:
+/// io_error, corrupt_file.
+result<void> read_expert(const model_file_reader& files, const expert_file_place& place, expert_id expert,
+                         std::span<std::byte> scratch);
 
 } // namespace moira

@@ -11,6 +11,9 @@
 namespace moira {
 namespace {
 
+/// Read from the page cache at a time where the bytes are hashed too: they are still in the second cache then.
+constexpr std::uint64_t cached_piece_bytes = 256 << 10;
+
 /// One pread may transfer at most 2 GiB less a page; smaller pieces lose nothing.
 constexpr std::uint64_t piece_bytes_max = 1ULL << 30;
 
@@ -38,6 +41,14 @@ read_outcome read_fully(int descriptor, std::byte* into, std::uint64_t wanted, s
             break;
     }
     return outcome;
+}
+
+/// A read that stopped at `next` although it should have come to `end`. `failure`: errno; 0: the file ends there.
+tl::unexpected<error> fail_read(const std::string& name, std::uint64_t next, std::uint64_t end, int failure) {
+    if (failure != 0)
+        return fail(errc::io_error, name + ": reading at " + std::to_string(next) + ": " + std::strerror(failure));
+    return fail(errc::io_error, name + " ends at " + std::to_string(next) + ", before byte " + std::to_string(end) +
+                                    ": it was cut or replaced while the model was running");
 }
 
 bool same_file(int a, int b) {
@@ -101,13 +112,55 @@ result<void> model_file_reader::read(const expert_read& read, std::span<std::byt
     }
     const read_outcome got = read_fully(from.buffered, window + (next - begin), end - next, next, false);
     next += got.bytes;
-    if (got.failure != 0)
-        return fail(errc::io_error,
-                    from.name + ": reading at " + std::to_string(next) + ": " + std::strerror(got.failure));
-    if (next < end)
-        return fail(errc::io_error, from.name + " ends at " + std::to_string(next) + ", before byte " +
-                                        std::to_string(end) + ": it was cut or replaced while the model was running");
+    if (got.failure != 0 || next < end)
+        return fail_read(from.name, next, end, got.failure);
     return {};
+}
+
+/// False: nothing is on its way, and read() tells what is wrong.
+bool model_file_reader::read_pieces(const file& from, const expert_read& read, std::byte* window,
+                                    content_hasher& hasher) const {
+    const std::uint64_t begin = read.window_begin(), skipped = read.offset - begin;
+    std::uint64_t hashed = skipped;
+    const auto hash_until = [&](std::uint64_t done) {
+        if (done > hashed)
+            hasher.add(std::span(window + hashed, done - hashed));
+        hashed = std::max(hashed, done);
+    };
+    return pieces_.read(from.direct, {window, read.window_end() - begin}, skipped + read.bytes, begin, hash_until);
+}
+
+result<void> model_file_reader::read_cached(const file& from, const expert_read& read, std::byte* window,
+                                            content_hasher& hasher) const {
+    expert_read piece = read;
+    for (std::uint64_t done = 0; done < read.bytes; done += piece.bytes) {
+        piece.offset = read.offset + done;
+        piece.bytes = std::min(cached_piece_bytes, read.bytes - done);
+        std::byte* into = window + (piece.offset - read.window_begin());
+        const read_outcome got = read_fully(from.buffered, into, piece.bytes, piece.offset, false);
+        if (got.failure != 0 || got.bytes < piece.bytes)
+            return fail_read(from.name, piece.offset + got.bytes, read.offset + read.bytes, got.failure);
+        hasher.add(std::span(into, piece.bytes));
+    }
+    return {};
+}
+
+result<std::uint64_t> model_file_reader::read_hashed(const expert_read& read, std::span<std::byte> scratch) const {
+    if (read.file >= files_.size())
+        return fail(errc::internal, "no file " + std::to_string(read.file) + " in this checkpoint");
+    const file& from = *files_[read.file];
+    std::byte* window = scratch.data() + read.scratch_offset;
+    const bool direct = from.direct >= 0 && from.refused == 0;
+    content_hasher hasher;
+    if (!direct) {
+        auto done = read_cached(from, read, window, hasher);
+        return done.map([&] { return hasher.value(); });
+    }
+    if (pieced_reader::worth(read.bytes) && read_pieces(from, read, window, hasher))
+        return hasher.value();
+    return this->read(read, scratch).map([&] {
+        return content_hash({window + (read.offset - read.window_begin()), read.bytes});
+    });
 }
 
 void model_file_reader::forget(const expert_read& read) const noexcept {

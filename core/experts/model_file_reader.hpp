@@ -2,6 +2,8 @@
 
 #include "core/base/error.hpp"
 #include "core/experts/expert_read_plan.hpp"
+#include "core/experts/pieced_read.hpp"
+#include "core/model/content_hash.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -25,6 +27,9 @@ public:
     /// Puts the wanted bytes of `read` at scratch[scratch_offset + offset % read_alignment]. `scratch` is aligned to
     /// read_alignment and holds the whole window. Errors: io_error (names the file; short files included).
     result<void> read(const expert_read& read, std::span<std::byte> scratch) const;
+
+    /// The same, and the content_hash of the wanted bytes, made piece by piece while the others are still on their way.
+    result<std::uint64_t> read_hashed(const expert_read& read, std::span<std::byte> scratch) const;
 
     /// Lets the page cache go of what `read` asks for, so that the next read asks the disk. A hint: never fails.
     void forget(const expert_read& read) const noexcept;
@@ -50,8 +55,12 @@ private:
     };
 
     static void open_direct(file& opened, const std::filesystem::path& path);
+    bool read_pieces(const file& from, const expert_read& read, std::byte* window, content_hasher& hasher) const;
+    result<void> read_cached(const file& from, const expert_read& read, std::byte* window,
+                             content_hasher& hasher) const;
 
     std::vector<std::unique_ptr<file>> files_;
+    mutable pieced_reader pieces_;
 };
 
 } // namespace moira

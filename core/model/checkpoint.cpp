@@ -28,10 +28,43 @@ std::string dimensions(const std::vector<std::int64_t>& shape) {
 
 using tensor_map = std::map<std::string, tensor_location, std::less<>>;
 
+/// What the files hold, and how their experts lie.
+struct stored_tensors {
+    const tensor_map& tensors;
+    const stored_layout* layout = nullptr;
+};
+
+/// Whether a part of an expert stands in a `*.packed` tensor that is as it should be.
+result<bool> is_packed(const expected_tensor& wanted, const stored_tensors& stored) {
+    const auto at = wanted.packed.empty() ? stored.tensors.end() : stored.tensors.find(wanted.packed);
+    if (at == stored.tensors.end())
+        return false;
+    if (!stored.layout)
+        return fail(errc::corrupt_file, "tensor " + wanted.packed + " is there, but no file says in its metadata (" +
+                                            std::string(expert_layout_key) + ") how it is to be read");
+    if (stored.tensors.contains(wanted.name))
+        return fail(errc::corrupt_file,
+                    "both " + wanted.name + " and " + wanted.packed + " are there: which one holds?");
+    if (auto checked = check_packed_expert(at->second, *stored.layout); !checked)
+        return tl::unexpected(checked.error());
+    return true;
+}
+
 /// The first expected tensor that is missing, if any; a tensor of another shape is an error.
-result<const expected_tensor*> first_missing(const std::vector<expected_tensor>& expected, const tensor_map& tensors) {
+result<const expected_tensor*> first_missing(const std::vector<expected_tensor>& expected,
+                                             const stored_tensors& stored) {
     const expected_tensor* missing = nullptr;
     for (const auto& tensor : expected) {
+        const auto packed = is_packed(tensor, stored);
+        if (!packed)
+            return tl::unexpected(packed.error());
+        if (*packed)
+            continue;
+        if (stored.layout && !tensor.packed.empty()) { // one form for all experts
+            missing = missing ? missing : &tensor;
+            continue;
+        }
+        const auto& tensors = stored.tensors;
         const auto at = tensors.find(tensor.name);
         if (at == tensors.end()) {
             missing = missing ? missing : &tensor;
@@ -44,22 +77,31 @@ result<const expected_tensor*> first_missing(const std::vector<expected_tensor>&
     return missing;
 }
 
-result<void> require_all(const weight_list& weights, const tensor_map& tensors, std::set<std::string>& read) {
-    const auto missing = first_missing(weights.tensors(), tensors);
+result<void> require_all(const weight_list& weights, const stored_tensors& stored, std::set<std::string>& read) {
+    const auto missing = first_missing(weights.tensors(), stored);
     if (!missing)
         return tl::unexpected(missing.error());
     if (*missing)
         return fail(errc::invalid_config,
-                    "tensor " + (*missing)->name + " is missing; expected shape " + dimensions((*missing)->shape));
+                    stored.layout && !(*missing)->packed.empty()
+                        ? "tensor " + (*missing)->packed + " is missing; the other experts are packed"
+                        : "tensor " + (*missing)->name + " is missing; expected shape " +
+                              dimensions((*missing)->shape));
     for (const auto& tensor : weights.tensors())
-        read.insert(tensor.name);
+        read.insert(stored.layout && !tensor.packed.empty() ? tensor.packed : tensor.name);
     return {};
 }
 
 /// Layer by layer, so that a configuration that promises more than the files hold ends at the first missing tensor
 /// and not after listing millions.
-result<void> require_weights(const architecture& described, const model_shape& shape, const tensor_map& tensors,
+result<void> require_weights(const architecture& described, const model_shape& shape, const stored_tensors& tensors,
                              std::set<std::string>& read) {
+    if (const auto* layout = tensors.layout; layout && (layout->n != static_cast<std::uint32_t>(shape.moe.inner) ||
+                                                        layout->k != static_cast<std::uint32_t>(shape.hidden)))
+        return fail(errc::invalid_config, "the packed experts are [" + std::to_string(layout->n) + ", " +
+                                              std::to_string(layout->k) + "]; config.json makes them [" +
+                                              std::to_string(shape.moe.inner) + ", " + std::to_string(shape.hidden) +
+                                              "]");
     model_weight_names names;
     weight_list outer;
     described.outer_weights(shape, names, outer);
@@ -76,7 +118,7 @@ result<void> require_weights(const architecture& described, const model_shape& s
 }
 
 /// Multi-token prediction is optional: modules that are not there are said and forgotten.
-result<void> find_mtp_modules(const architecture& described, model_shape& shape, const tensor_map& tensors,
+result<void> find_mtp_modules(const architecture& described, model_shape& shape, const stored_tensors& tensors,
                               std::vector<std::string>& notices) {
     for (std::int32_t module = 0; module < shape.mtp_layers; ++module) {
         mtp_weight_names names;
@@ -162,10 +204,11 @@ result<checkpoint> checkpoint::open(const std::filesystem::path& folder) {
     const auto& tensors = parts->opened.tensors;
 
     const auto& described = *find_architecture(parts->shape.architecture);
+    const stored_tensors stored{tensors, parts->opened.layout ? &*parts->opened.layout : nullptr};
     std::set<std::string> read;
-    auto checked = require_weights(described, parts->shape, tensors, read);
+    auto checked = require_weights(described, parts->shape, stored, read);
     if (checked)
-        checked = find_mtp_modules(described, parts->shape, tensors, parts->notices);
+        checked = find_mtp_modules(described, parts->shape, stored, parts->notices);
     if (!checked)
         return fail(checked.error().code, folder.string() + ": " + checked.error().message);
     notice_unread(parts->shape, tensors, read, parts->notices);
@@ -194,6 +237,9 @@ std::uint64_t checkpoint::file_bytes(std::uint32_t file) const noexcept {
 }
 std::uint64_t checkpoint::tensor_bytes_total() const noexcept {
     return impl_->tensor_bytes;
+}
+const stored_layout* checkpoint::expert_layout() const noexcept {
+    return impl_->opened.layout ? &*impl_->opened.layout : nullptr;
 }
 const std::vector<std::string>& checkpoint::notices() const noexcept {
     return impl_->notices;
@@ -279,6 +325,8 @@ result<void> check_runnable(const checkpoint& model, std::int32_t mtp_modules) {
         else
             described->mtp_weights(shape, layer - shape.layers, mtp_names, layer_names, weights);
         for (const auto& expected : weights.tensors()) {
+            if (model.expert_layout() && !expected.packed.empty())
+                continue; // opening has looked at it
             const auto stored = find_weight(model, expected.name);
             if (!stored)
                 return tl::unexpected(stored.error());

@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/model/checksum_list.hpp"
 #include "core/model/model_shape.hpp"
+#include "core/model/packed_experts.hpp"
 #include "core/model/safetensors.hpp"
 
 #include <filesystem>
@@ -38,6 +39,9 @@ public:
     const tensor_location* find(std::string_view name) const noexcept;
     /// Every tensor of every file, by name.
     const std::map<std::string, tensor_location, std::less<>>& tensors() const noexcept;
+
+    /// How the experts lie in the files where they are `*.packed` tensors; null: as gate, up and down.
+    const stored_layout* expert_layout() const noexcept;
 
     /// Things worth saying that are not errors: a declared MTP layer that is not there, tensors that nobody reads.
     const std::vector<std::string>& notices() const noexcept;
@@ -79,6 +83,7 @@ struct attention_weight_names {
 
 struct ffn_weight_names {
     std::string gate, up, down;
+    std::string packed; ///< routed experts: what all three are called in a plugin's layout; empty elsewhere
 };
 
 /// Where the model keeps what: one function per architecture fills it (core/model/architectures/).

@@ -81,6 +81,22 @@ result<void> check_header(const read_only_file& file, std::uint64_t header_bytes
     return check_content({0, header_bytes, expected}, header, "the header", file.path().string());
 }
 
+/// How the file's experts lie, which is the same for all files.
+result<void> read_layout(const safetensors_header& header, const std::filesystem::path& path,
+                         checkpoint_files& opened) {
+    const auto text = header.metadata.find(expert_layout_key);
+    if (text == header.metadata.end())
+        return {};
+    auto layout = parse_layout(text->second, path.string());
+    if (!layout)
+        return tl::unexpected(layout.error());
+    if (opened.layout && !(*opened.layout == *layout))
+        return fail(errc::corrupt_file, path.string() + " holds experts in " + layout_name(*layout) +
+                                            " of other sizes or types than the files before it: pack the model again");
+    opened.layout = std::move(*layout);
+    return {};
+}
+
 result<void> add_file(checkpoint_files& opened, const std::filesystem::path& path,
                       std::optional<std::uint64_t> header_hash = std::nullopt) {
     auto file = read_only_file::open(path);
@@ -99,6 +115,8 @@ result<void> add_file(checkpoint_files& opened, const std::filesystem::path& pat
             return tl::unexpected(parsed.error());
         checksums = std::move(*parsed);
     }
+    if (auto read = read_layout(*header, path, opened); !read)
+        return read;
     const auto number = static_cast<std::uint32_t>(opened.files.size());
     while (!header->tensors.empty()) {
         auto node = header->tensors.extract(header->tensors.begin());

@@ -15,7 +15,8 @@ std::uint64_t bytes_of(const checkpoint& model, const std::string& name) {
 }
 
 std::uint64_t bytes_of(const checkpoint& model, const ffn_weight_names& names) {
-    return bytes_of(model, names.gate) + bytes_of(model, names.up) + bytes_of(model, names.down);
+    const auto packed = names.packed.empty() ? 0 : bytes_of(model, names.packed);
+    return packed + bytes_of(model, names.gate) + bytes_of(model, names.up) + bytes_of(model, names.down);
 }
 
 std::uint64_t dense_bytes_of(const checkpoint& model, const layer_weight_names& names) {
@@ -59,6 +60,8 @@ checkpoint_summary summarize(const checkpoint& model) {
         if (!layer.experts.empty() && summary.expert_type.empty())
             if (const auto* gate = model.find(layer.experts.front().gate))
                 summary.expert_type = tensor_type_name(gate->type);
+    if (const auto* layout = model.expert_layout())
+        summary.expert_type = tensor_type_name(layout->weight_type());
     if (const auto runnable = check_runnable(model); !runnable)
         summary.refusal = runnable.error().message;
     std::uint64_t chosen_bytes = 0;

@@ -29,9 +29,14 @@ void weight_list::add_gqa(attention_weight_names& names, const std::string& pref
 void weight_list::add_experts(layer_weight_names& names, const std::string& prefix, const model_shape& shape) {
     add(names.router, prefix + "gate.weight", {shape.moe.experts, shape.hidden});
     names.experts.resize(static_cast<std::size_t>(shape.moe.experts));
-    for (std::size_t expert = 0; expert < names.experts.size(); ++expert)
-        add_ffn(names.experts[expert], prefix + "experts." + std::to_string(expert) + ".", shape.hidden,
-                shape.moe.inner);
+    for (std::size_t expert = 0; expert < names.experts.size(); ++expert) {
+        const auto own = prefix + "experts." + std::to_string(expert) + ".";
+        const auto first = tensors_.size();
+        add_ffn(names.experts[expert], own, shape.hidden, shape.moe.inner);
+        names.experts[expert].packed = own + "packed";
+        for (auto& tensor : std::span(tensors_).subspan(first))
+            tensor.packed = names.experts[expert].packed;
+    }
 }
 
 void weight_list::add_outer(model_weight_names& names, const model_shape& shape) {

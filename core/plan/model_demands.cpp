@@ -75,7 +75,9 @@ model_demands demands_of(const checkpoint& model, bool fp8) {
     demands.shape = model.shape();
     demands.dense_bytes = summary.bytes_dense;
     demands.refusal = summary.refusal;
-    set_expert_bytes(demands, summary.bytes_per_expert, fp8);
+    const bool may_round = !model.expert_layout(); // packed experts are not rounded while loading
+    set_expert_bytes(demands, summary.bytes_per_expert, fp8 && may_round);
+    demands.fp8_helps = demands.fp8_helps && may_round;
     const auto chosen = demands.experts_per_token() * summary.bytes_per_expert;
     demands.dense_token_bytes = summary.bytes_active_per_token - std::min(summary.bytes_active_per_token, chosen);
     return demands;

@@ -27,6 +27,8 @@ nlohmann::ordered_json inspect_json(const found_model& model, const checkpoint& 
             {"bytes_active_per_token", summary.bytes_active_per_token},
             {"bytes_by_type", summary.bytes_by_type},
             {"expert_type", summary.expert_type},
+            {"expert_layout", files.expert_layout() ? nlohmann::ordered_json(layout_name(*files.expert_layout()))
+                                                    : nlohmann::ordered_json(nullptr)},
             {"refusal",
              summary.refusal.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(summary.refusal)},
             {"notices", files.notices()}};
@@ -56,6 +58,8 @@ std::string inspect_text(const found_model& model, const checkpoint& files, cons
     table.add({"attention", attention_text(shape)});
     table.add({"bytes in all", rounded_bytes(summary.bytes_total)});
     table.add({"bytes of one expert", rounded_bytes(summary.bytes_per_expert) + ", " + summary.expert_type});
+    if (const auto* layout = files.expert_layout())
+        table.add({"experts lie in", layout_name(*layout)});
     table.add({"bytes outside experts", rounded_bytes(summary.bytes_dense)});
     table.add({"bytes read per token", rounded_bytes(summary.bytes_active_per_token)});
     for (const auto& [type, bytes] : summary.bytes_by_type)

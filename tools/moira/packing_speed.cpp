@@ -63,8 +63,8 @@ struct release_aligned {
 
 result<packing_speed> measure_packing(const engine& model, const op_provider* provider) {
     packing_speed speed;
-    if (!provider)
-        return speed;
+    if (!provider || model.model().expert_layout())
+        return speed; // nothing is packed
     const auto names = weight_names(model.shape());
     const auto packing = query_expert_packing(model.model(), names, *provider);
     if (!packing)

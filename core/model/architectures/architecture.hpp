@@ -16,6 +16,7 @@ namespace moira {
 struct expected_tensor {
     std::string name;
     std::vector<std::int64_t> shape;
+    std::string packed; ///< the tensor that holds it in a packed expert; empty: none can
 };
 
 /// Collects weights: one line says where a weight's name goes, what it is called and which shape it has.
@@ -23,7 +24,7 @@ class weight_list {
 public:
     void add(std::string& slot, std::string name, std::vector<std::int64_t> shape) {
         slot = name;
-        tensors_.push_back({std::move(name), std::move(shape)});
+        tensors_.push_back({std::move(name), std::move(shape), {}});
     }
     /// A gated feed-forward block: gate and up are [inner, hidden], down is [hidden, inner].
     void add_ffn(ffn_weight_names& names, const std::string& prefix, std::int64_t hidden, std::int64_t inner);

@@ -138,7 +138,7 @@ result<void> packing::write_units(std::vector<unit_place> pending) {
 result<void> packing::write_headers() {
     for (std::size_t index = 0; index < plan_.shards.size(); ++index) {
         const auto& shard = plan_.shards[index];
-        const auto prefix = packed_prefix(shard, hashes_[index], plan_.quantized_from);
+        const auto prefix = packed_prefix(shard, hashes_[index], plan_);
         if (!prefix)
             return tl::unexpected(prefix.error());
         const auto bytes = std::as_bytes(std::span(*prefix));
@@ -163,12 +163,10 @@ result<void> packing::write_config() {
     const auto config = read_text_file(source_.folder() / "config.json", config_bytes_max);
     if (!config)
         return tl::unexpected(config.error());
-    if (plan_.quantized_from.empty())
-        return write_text("config.json", *config);
-    const auto rounded = rounded_config_json(*config, source_, plan_, error_max_);
-    if (!rounded)
-        return tl::unexpected(rounded.error());
-    return write_text("config.json", *rounded);
+    const auto told = packed_config_json(*config, source_, plan_, error_max_);
+    if (!told)
+        return tl::unexpected(told.error());
+    return write_text("config.json", *told);
 }
 
 result<void> packing::copy_side_files() {
@@ -216,6 +214,8 @@ pack_report packing::report() const {
     told.quantized_from = plan_.quantized_from;
     if (!plan_.quantized_from.empty())
         told.max_relative_error = error_max_;
+    if (plan_.forms.layout)
+        told.layout = layout_name(*plan_.forms.layout);
     if (request_.experts == packed_precision::fp8 && plan_.quantized_from.empty())
         told.notices.push_back("the experts are FP8 already: nothing was rounded");
     return told;
@@ -258,7 +258,7 @@ result<pack_report> pack_model(const pack_request& request) {
     auto source = checkpoint::open(request.source);
     if (!source)
         return tl::unexpected(source.error());
-    pack_wish wish{request.experts, request.shard_bytes_max, {}};
+    pack_wish wish{request.experts, request.shard_bytes_max, {}, request.layout, request.source_plugins};
     if (request.routes) {
         auto orders = coactivation_orders(*request.routes, *source);
         if (!orders)

@@ -15,6 +15,10 @@ struct pack_request {
     std::filesystem::path source, target;
     packed_precision experts = packed_precision::keep;
     std::uint64_t shard_bytes_max = pack_wish{}.shard_bytes_max;
+    /// Experts get the layout of its plugin for them; null: gate, up and down, which every reader of safetensors opens.
+    const op_selector* layout = nullptr;
+    /// Finds the plugin that undoes the layout of the source's experts; needed only where they have one that changes.
+    const op_selector* source_plugins = nullptr;
     const route_trace* routes = nullptr; ///< experts that are chosen together come to lie together; null: by number
     bool restart = false;                ///< throw away what an unfinished pack left
     std::uint32_t threads = 1;
@@ -32,6 +36,7 @@ struct pack_report {
     std::uint64_t experts = 0, shards = 0;
     std::uint64_t resumed_bytes = 0;          ///< that an earlier attempt had done
     std::string quantized_from;               ///< empty: nothing was rounded now
+    std::string layout;                       ///< "layout 197121 of cpu_avx512"; empty: gate, up and down
     std::optional<double> max_relative_error; ///< see rounding_error; none: nothing was rounded
     std::vector<std::string> notices;
 };

@@ -60,6 +60,42 @@ void sort_wide_first(std::vector<packed_tensor>& tensors) {
     });
 }
 
+/// What an expert becomes in another form. Precondition: conversion.
+std::vector<packed_tensor> converted_tensors(const planned_experts& forms, const ffn_weight_names& names,
+                                             const tensor_location& source, const model_shape& shape) {
+    if (forms.layout)
+        return {{.name = names.packed,
+                 .type = tensor_type::u8,
+                 .shape = {static_cast<std::int64_t>(forms.layout->tensor_bytes())},
+                 .bytes = forms.layout->tensor_bytes(),
+                 .origin = tensor_origin::converted,
+                 .source = &source}};
+    // Types and sizes of a checkpoint, as of a layout of the same weights.
+    const auto inner = static_cast<std::uint32_t>(shape.moe.inner), hidden = static_cast<std::uint32_t>(shape.hidden);
+    const stored_layout sizes{{}, 0, inner, hidden, 0, forms.conversion->target};
+    std::vector<packed_tensor> tensors;
+    for (std::size_t index = 0; index < 3; ++index) {
+        const auto matrix = sizes.matrix_of(index);
+        const std::string& name = index == 0 ? names.gate : index == 1 ? names.up : names.down;
+        tensors.push_back({.name = name,
+                           .type = sizes.weight_type(),
+                           .shape = {matrix.rows, matrix.columns},
+                           .bytes = matrix.weight_bytes,
+                           .origin = tensor_origin::converted,
+                           .source = &source,
+                           .matrix = index});
+        if (matrix.scale_bytes > 0)
+            tensors.push_back({.name = scale_name(name),
+                               .type = tensor_type::f32,
+                               .shape = scale_shape(matrix.rows, matrix.columns),
+                               .bytes = matrix.scale_bytes,
+                               .origin = tensor_origin::converted_scales,
+                               .source = &source,
+                               .matrix = index});
+    }
+    return tensors;
+}
+
 class planner {
 public:
     planner(const checkpoint& model, const pack_wish& wish) : model_(model), wish_(wish) {}
@@ -70,6 +106,7 @@ private:
     result<void> gather(const model_weight_names& names);
     result<std::vector<packed_tensor>> expert_tensors(const ffn_weight_names& names);
     result<void> add_matrix(const std::string& name, std::vector<packed_tensor>& tensors);
+    result<const tensor_location*> take(const std::string& name);
     result<std::vector<std::uint32_t>> order_of(std::size_t layer, std::size_t experts) const;
     void add_unit(std::vector<packed_tensor> tensors, std::optional<expert_id> expert);
     result<void> finish();
@@ -87,15 +124,24 @@ private:
     std::size_t paddings_ = 0;
 };
 
+/// A tensor that belongs to an expert; its scales belong there too.
+result<const tensor_location*> planner::take(const std::string& name) {
+    const auto* tensor = model_.find(name);
+    if (!tensor)
+        return fail(errc::corrupt_file, model_.folder().string() + ": tensor " + name + " is missing");
+    taken_.insert(tensor->name);
+    if (const auto* scales = model_.find(scale_name(name)))
+        taken_.insert(scales->name);
+    return tensor;
+}
+
 /// One matrix of an expert with its scales.
 result<void> planner::add_matrix(const std::string& name, std::vector<packed_tensor>& tensors) {
-    const auto* weight = model_.find(name);
-    if (!weight)
-        return fail(errc::corrupt_file, model_.folder().string() + ": tensor " + name + " is missing");
-    taken_.insert(weight->name);
+    const auto found = take(name);
+    if (!found)
+        return tl::unexpected(found.error());
+    const auto* weight = *found;
     const auto* scales = model_.find(scale_name(name));
-    if (scales)
-        taken_.insert(scales->name);
     const bool rounds = wish_.experts == packed_precision::fp8 && !scales && weight->type != tensor_type::f8_e4m3;
     if (!rounds) {
         tensors.push_back(copy_of(*weight));
@@ -119,9 +165,21 @@ result<void> planner::add_matrix(const std::string& name, std::vector<packed_ten
 
 result<std::vector<packed_tensor>> planner::expert_tensors(const ffn_weight_names& names) {
     std::vector<packed_tensor> tensors;
-    for (const auto* name : {&names.gate, &names.up, &names.down})
-        if (auto added = add_matrix(*name, tensors); !added)
-            return tl::unexpected(added.error());
+    if (model_.expert_layout() || plan_.forms.conversion) {
+        const auto source = take(model_.expert_layout() ? names.packed : names.gate);
+        if (!source)
+            return tl::unexpected(source.error());
+        if (!model_.expert_layout())
+            for (const auto* name : {&names.up, &names.down})
+                if (const auto taken = take(*name); !taken)
+                    return tl::unexpected(taken.error());
+        tensors = plan_.forms.conversion ? converted_tensors(plan_.forms, names, **source, model_.shape())
+                                         : std::vector<packed_tensor>{copy_of(**source)};
+    } else {
+        for (const auto* name : {&names.gate, &names.up, &names.down})
+            if (auto added = add_matrix(*name, tensors); !added)
+                return tl::unexpected(added.error());
+    }
     sort_wide_first(tensors);
     return tensors;
 }
@@ -194,7 +252,7 @@ result<void> planner::finish() {
         auto& shard = plan_.shards[index];
         shard.file_name = shard_name(index, plan_.shards.size());
         const std::vector<std::uint64_t> no_hashes(shard.units.size());
-        const auto prefix = packed_prefix(shard, no_hashes, plan_.quantized_from);
+        const auto prefix = packed_prefix(shard, no_hashes, plan_);
         if (!prefix)
             return tl::unexpected(prefix.error());
         shard.data_begin = prefix->size();
@@ -206,7 +264,17 @@ result<void> planner::finish() {
 result<pack_plan> planner::plan() {
     if (wish_.shard_bytes_max == 0)
         return fail(errc::invalid_argument, "a shard of 0 bytes holds nothing");
-    if (auto gathered = gather(weight_names(model_.shape(), model_.shape().mtp_layers)); !gathered)
+    auto forms = plan_experts(model_, wish_.experts == packed_precision::fp8, wish_.layout, wish_.source_plugins);
+    if (!forms)
+        return tl::unexpected(forms.error());
+    plan_.forms = std::move(*forms);
+    if (plan_.forms.conversion && plan_.forms.conversion->rounds()) {
+        stored_layout before;
+        before.quantization = plan_.forms.conversion->source;
+        plan_.quantized_from = tensor_type_name(before.weight_type());
+    }
+    plan_.names = weight_names(model_.shape(), model_.shape().mtp_layers);
+    if (auto gathered = gather(plan_.names); !gathered)
         return tl::unexpected(gathered.error());
     std::vector<const tensor_location*> others;
     for (const auto& [name, tensor] : model_.tensors())
@@ -245,7 +313,7 @@ result<pack_plan> plan_pack(const checkpoint& model, const pack_wish& wish) {
 }
 
 result<std::string> packed_prefix(const packed_shard& shard, std::span<const std::uint64_t> hashes,
-                                  const std::string& quantized_from) {
+                                  const pack_plan& plan) {
     std::vector<tensor_entry> entries;
     for (const auto& tensor : shard.tensors)
         entries.push_back({tensor.name, tensor.type, tensor.shape, tensor.bytes});
@@ -254,8 +322,10 @@ result<std::string> packed_prefix(const packed_shard& shard, std::span<const std
         ranges.push_back({shard.units[index].offset, shard.units[index].bytes, hashes[index]});
     std::map<std::string, std::string> metadata = {{"format", "pt"},
                                                    {std::string(checksums_key), checksums_text(ranges, 0)}};
-    if (!quantized_from.empty())
-        metadata["quantized_from"] = quantized_from;
+    if (!plan.quantized_from.empty())
+        metadata["quantized_from"] = plan.quantized_from;
+    if (plan.forms.layout)
+        metadata[std::string(expert_layout_key)] = layout_text(*plan.forms.layout);
     return safetensors_prefix(entries, metadata, expert_alignment);
 }
 
@@ -265,6 +335,8 @@ std::uint64_t plan_fingerprint(const pack_plan& plan, const checkpoint& model) {
     for (std::size_t file = 0; file < model.files().size(); ++file)
         add_source_file(hasher, model, file);
     hasher.add(plan.quantized_from);
+    if (plan.forms.layout)
+        hasher.add(layout_text(*plan.forms.layout));
     for (const auto& shard : plan.shards) {
         hasher.add(shard.file_name);
         for (const auto& tensor : shard.tensors) {

@@ -40,6 +40,18 @@ std::vector<std::string> unrounded_modules(const pack_plan& plan) {
     return {modules.begin(), modules.end()};
 }
 
+void tell_rounding(nlohmann::ordered_json& config, const pack_plan& plan, double error_max) {
+    auto& quantization = config["quantization_config"];
+    if (!quantization.is_object())
+        quantization = nlohmann::ordered_json::object();
+    quantization["quant_method"] = "fp8";
+    quantization["fmt"] = "e4m3";
+    quantization["activation_scheme"] = "dynamic";
+    quantization["weight_block_size"] = {scale_block, scale_block};
+    quantization["modules_to_not_convert"] = unrounded_modules(plan);
+    config["moira_pack"] = {{"quantized_from", plan.quantized_from}, {"max_relative_error", error_max}};
+}
+
 result<void> add_side_files(const fs::path& root, const fs::path& folder, std::vector<fs::path>& files) {
     std::error_code reason;
     for (const auto& entry : fs::directory_iterator(root / folder, reason)) {
@@ -79,22 +91,25 @@ std::string packed_index_json(const pack_plan& plan, const std::vector<std::uint
            "\n";
 }
 
-result<std::string> rounded_config_json(std::string_view config_json, const checkpoint& model, const pack_plan& plan,
-                                        double error_max) {
+result<std::string> packed_config_json(std::string_view config_json, const checkpoint& model, const pack_plan& plan,
+                                       double error_max) {
+    if (plan.quantized_from.empty() && !plan.forms.layout && !model.expert_layout())
+        return std::string(config_json);
     const auto where = model.folder().string() + ": config.json";
     if (auto checked = parse_json_object(config_json, where, errc::invalid_config); !checked)
         return tl::unexpected(checked.error());
     // Again, in the order of the file.
     auto config = nlohmann::ordered_json::parse(config_json, nullptr, false);
-    auto& quantization = config["quantization_config"];
-    if (!quantization.is_object())
-        quantization = nlohmann::ordered_json::object();
-    quantization["quant_method"] = "fp8";
-    quantization["fmt"] = "e4m3";
-    quantization["activation_scheme"] = "dynamic";
-    quantization["weight_block_size"] = {scale_block, scale_block};
-    quantization["modules_to_not_convert"] = unrounded_modules(plan);
-    config["moira_pack"] = {{"quantized_from", plan.quantized_from}, {"max_relative_error", error_max}};
+    if (!plan.quantized_from.empty())
+        tell_rounding(config, plan, error_max);
+    auto& told = config["moira_pack"];
+    if (!told.is_object())
+        told = nlohmann::ordered_json::object();
+    told.erase("layout");
+    if (plan.forms.layout)
+        told["layout"] = nlohmann::ordered_json::parse(layout_text(*plan.forms.layout), nullptr, false);
+    if (told.empty())
+        config.erase("moira_pack");
     return config.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -14,11 +14,11 @@ namespace moira {
 /// is not listed: readers that follow the index never see it.
 std::string packed_index_json(const pack_plan& plan, const std::vector<std::uint64_t>& header_hashes);
 
-/// The config.json of a model whose experts were rounded: quantization_config in the form of FP8 checkpoints, with
-/// every other linear layer under modules_to_not_convert, and moira_pack.quantized_from. All else stays. Errors:
-/// invalid_config.
-result<std::string> rounded_config_json(std::string_view config_json, const checkpoint& model, const pack_plan& plan,
-                                        double error_max);
+/// The config.json of the pack. Where experts were rounded: quantization_config in the form of FP8 checkpoints, with
+/// every other linear layer under modules_to_not_convert, and moira_pack.quantized_from. moira_pack.layout tells people
+/// what the files' metadata tell programs. All else stays, byte for byte where nothing changes. Errors: invalid_config.
+result<std::string> packed_config_json(std::string_view config_json, const checkpoint& model, const pack_plan& plan,
+                                       double error_max);
 
 /// Files beside the weights that go along: everything in the folder itself that is no weights and at most
 /// side_file_bytes_max large, and the files in additional_chat_templates. Relative to the folder, sorted. Errors:

@@ -40,7 +40,7 @@ void unit_team::finish(const unit_place& place, result<written_unit> written) {
 }
 
 void unit_team::work() {
-    unit_writer writer(source_, written_bytes_, stopped_);
+    unit_writer writer(source_, plan_, written_bytes_, stopped_);
     while (const auto place = take()) {
         const auto& shard = plan_.shards[place->shard];
         try {

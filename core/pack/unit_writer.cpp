@@ -143,6 +143,14 @@ result<written_unit> unit_writer::write(const packed_shard& shard, const packed_
     const auto tensors = std::span(shard.tensors).subspan(unit.first, unit.count);
     if (auto fine = verify_source(tensors); !fine)
         return tl::unexpected(fine.error());
+    if (tensors.front().source && tensors.front().origin >= tensor_origin::converted) {
+        const auto made = converter_.convert(shard, unit);
+        if (!made)
+            return tl::unexpected(made.error());
+        if (auto written = put(shard, unit.offset, made->bytes, file); !written)
+            return tl::unexpected(written.error());
+        return written_unit{content_hash(made->bytes), made->error_max};
+    }
     const bool rounds = std::any_of(tensors.begin(), tensors.end(),
                                     [](const auto& tensor) { return tensor.origin != tensor_origin::copied; });
     if (!rounds)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/output_file.hpp"
+#include "core/pack/expert_converter.hpp"
 #include "core/pack/pack_plan.hpp"
 
 #include <atomic>
@@ -21,15 +22,17 @@ struct written_unit {
 double rounding_error(std::uint32_t source_type, std::span<const std::byte> source, std::uint32_t n, std::uint32_t k,
                       std::span<const std::byte> weight, std::span<const std::byte> scales);
 
-/// Makes units: reads from the checkpoint, rounds where the plan says so, writes. One per thread; its memory is one
-/// rounded expert, or a few MiB.
+/// Makes units: reads from the checkpoint, rounds or converts where the plan says so, writes. One per thread; its
+/// memory is one rounded expert, a converter's, or a few MiB.
 class unit_writer {
 public:
     /// `written_bytes` grows while it works; once `stopped` it gives up with `cancelled`. All outlive the writer.
-    unit_writer(const checkpoint& source, std::atomic<std::uint64_t>& written_bytes, const std::atomic<bool>& stopped)
-        : source_(source), written_bytes_(written_bytes), stopped_(stopped) {}
+    unit_writer(const checkpoint& source, const pack_plan& plan, std::atomic<std::uint64_t>& written_bytes,
+                const std::atomic<bool>& stopped)
+        : source_(source), written_bytes_(written_bytes), stopped_(stopped), converter_(source, plan) {}
 
-    /// Errors: io_error, corrupt_file (a source that is damaged, or holds infinite weights), cancelled.
+    /// Errors: io_error, corrupt_file (a source that is damaged, or holds infinite weights), cancelled,
+    /// those of expert_converter.
     result<written_unit> write(const packed_shard& shard, const packed_unit& unit, const output_file& file);
 
 private:
@@ -47,6 +50,7 @@ private:
     const checkpoint& source_;
     std::atomic<std::uint64_t>& written_bytes_;
     const std::atomic<bool>& stopped_;
+    expert_converter converter_;
     std::vector<std::byte> piece_, assembled_;
 };
 

@@ -125,7 +125,7 @@ TEST_CASE("the bytes before the data are as many for all checksums") {
     REQUIRE(plan);
     for (const auto& shard : plan->shards) {
         const std::vector<std::uint64_t> hashes(shard.units.size(), UINT64_MAX);
-        const auto prefix = packed_prefix(shard, hashes, "");
+        const auto prefix = packed_prefix(shard, hashes, *plan);
         REQUIRE(prefix);
         CHECK(prefix->size() == shard.data_begin);
     }

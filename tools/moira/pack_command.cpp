@@ -1,8 +1,10 @@
 #include "config/byte_size.hpp"
 #include "core/pack/pack.hpp"
 #include "core/route/route_trace.hpp"
+#include "plugins/plugin_host.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
+#include "tools/moira/executable_path.hpp"
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/model_lookup.hpp"
 #include "tools/moira/text_table.hpp"
@@ -21,8 +23,14 @@ namespace moira {
 namespace {
 
 struct pack_options {
-    std::string source, target, experts = "keep", routes, shard_bytes = "4GB";
+    std::string source, target, experts = "keep", layout = "plain", routes, shard_bytes = "4GB";
     bool restart = false;
+};
+
+/// Plugins that know layouts: they pack, and compute nothing.
+struct layout_plugins {
+    compute_pool pool{compute_pool::options{1, 0}};
+    std::unique_ptr<plugin_host> target, source;
 };
 
 /// More threads than this only wait for the disk: one rounds about 1 GB/s, and copies faster than disks write.
@@ -37,8 +45,41 @@ std::function<void(std::uint64_t, std::uint64_t)> progress_line() {
     };
 }
 
+result<std::unique_ptr<plugin_host>> open_plugins(const settings& all, const std::string& forced, compute_pool& pool) {
+    plugin_host::options wanted;
+    wanted.folders = plugin_folders(all.plugins.path);
+    wanted.forced_plugin = forced;
+    return plugin_host::open(wanted, pool);
+}
+
+/// The plugin that experts will have the layout of, and one that undoes the source's: the one that made it, or, where
+/// this machine cannot run that, the one in use here, which may have the same layout.
+result<void> find_layouts(const pack_options& options, const settings& all, pack_request& request,
+                          layout_plugins& plugins) {
+    if (options.layout != "plain") {
+        auto opened = open_plugins(all, options.layout == "native" ? all.compute.plugin : options.layout, plugins.pool);
+        if (!opened)
+            return tl::unexpected(opened.error());
+        plugins.target = std::move(*opened);
+        request.layout = plugins.target.get();
+    }
+    const auto source = checkpoint::open(request.source);
+    if (!source)
+        return tl::unexpected(source.error());
+    if (const auto* layout = source->expert_layout()) {
+        auto opened = open_plugins(all, layout->plugin, plugins.pool);
+        if (!opened)
+            opened = open_plugins(all, all.compute.plugin, plugins.pool);
+        if (!opened)
+            return tl::unexpected(opened.error());
+        plugins.source = std::move(*opened);
+        request.source_plugins = plugins.source.get();
+    }
+    return {};
+}
+
 result<pack_request> request_of(const pack_options& options, const command_context& context,
-                                std::optional<route_trace>& routes) {
+                                std::optional<route_trace>& routes, layout_plugins& plugins) {
     const auto found = find_model(options.source, places_of_models(context.settings.values));
     if (!found)
         return tl::unexpected(found.error());
@@ -58,6 +99,8 @@ result<pack_request> request_of(const pack_options& options, const command_conte
         routes = std::move(*trace);
         request.routes = &*routes;
     }
+    if (auto opened = find_layouts(options, context.settings.values, request, plugins); !opened)
+        return tl::unexpected(opened.error());
     request.threads = std::clamp(std::thread::hardware_concurrency(), 1U, threads_max);
     request.progress = progress_line();
     request.interrupted = watch_interrupt();
@@ -69,6 +112,7 @@ result<void> print_report(const pack_options& options, const pack_report& made, 
         return print_json(
             {{"path", options.target},
              {"experts", options.experts},
+             {"layout", made.layout.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(made.layout)},
              {"bytes_before", made.bytes_before},
              {"bytes_after", made.bytes_after},
              {"expert_bytes", made.expert_bytes},
@@ -84,6 +128,8 @@ result<void> print_report(const pack_options& options, const pack_report& made, 
                        rounded_bytes(made.expert_bytes) + " of " + rounded_bytes(made.bytes_after) + " in " +
                        std::to_string(made.shards) + (made.shards == 1 ? " file" : " files") + "; before " +
                        rounded_bytes(made.bytes_before);
+    if (!made.layout.empty())
+        text += "; experts in " + made.layout;
     if (made.max_relative_error) {
         std::array<char, 32> error{};
         std::snprintf(error.data(), error.size(), "%.2f %%", 100 * *made.max_relative_error);
@@ -95,7 +141,8 @@ result<void> print_report(const pack_options& options, const pack_report& made, 
 
 result<exit_code> run_pack(const pack_options& options, command_context& context) {
     std::optional<route_trace> routes;
-    const auto request = request_of(options, context, routes);
+    layout_plugins plugins;
+    const auto request = request_of(options, context, routes, plugins);
     if (!request)
         return tl::unexpected(request.error());
     // A limit on file sizes is an error of a write, as a full disk is.
@@ -115,10 +162,14 @@ result<exit_code> run_pack(const pack_options& options, command_context& context
 constexpr const char* footer_text =
     "The same tensors in another order: those of an expert lie side by side and begin on a border of 4 KiB, so that "
     "an\n"
-    "expert is one read; every other reader of safetensors opens the result. Each expert and each other tensor has a\n"
+    "expert is one read; every other reader of safetensors opens the result of --layout plain. Each expert and each "
+    "other tensor has a\n"
     "checksum, which is compared whenever it is read: damage is named and never computed with.\n"
     "--experts fp8 rounds experts to E4M3 with a scale per 128 x 128 block: half the bytes, and lossy, as every reply\n"
     "of the packed model then says.\n"
+    "--layout native keeps experts as the kernels of this machine want them (`moira plugins`), so that loading one is "
+    "a\n"
+    "read and nothing else. Only MOIRA with such kernels opens the result; --layout plain turns it back, bit for bit.\n"
     "--routes orders experts by how often they are chosen together.\n"
     "SRC is only read. DST grows in DST.part and appears when it is complete. After Ctrl-C, a crash or a full disk "
     "the\n"
@@ -137,6 +188,9 @@ void add_pack_command(command_line& line) {
     command.add_option("--experts", options->experts, "keep or fp8")
         ->check(CLI::IsMember({"keep", "fp8"}))
         ->type_name("PRECISION")
+        ->capture_default_str();
+    command.add_option("--layout", options->layout, "plain, native, or a plugin that `moira plugins` shows")
+        ->type_name("LAYOUT")
         ->capture_default_str();
     command.add_option("--routes", options->routes, "a recording of `moira trace record`")->type_name("FILE");
     command.add_option("--shard-bytes", options->shard_bytes, "largest size of a file's data; an expert is never cut")

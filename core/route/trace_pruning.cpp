@@ -3,8 +3,20 @@
 #include "core/route/gate_mass.hpp"
 
 #include <algorithm>
+#include <functional>
 
 namespace moira {
+
+bool has_gate_weights(const route_trace& trace) noexcept {
+    const std::size_t top_k = trace.top_k;
+    for (const auto& sequence : trace.sequences)
+        for (std::size_t row = 0; top_k > 0 && (row + 1) * top_k <= sequence.weights.size(); ++row) {
+            const auto weights = std::span(sequence.weights).subspan(row * top_k, top_k);
+            if (std::adjacent_find(weights.begin(), weights.end(), std::not_equal_to<>()) != weights.end())
+                return true;
+        }
+    return false;
+}
 
 pruning_counts prune_trace(route_trace& trace, double mass) {
     pruning_counts counted;

@@ -39,3 +39,16 @@ TEST_CASE("a recording that is not whole does not lead outside of it") {
     CHECK(prune_trace(trace, 0.5).routings == 2);
     CHECK(trace.sequences[0].ids == std::vector<std::uint16_t>{0, 0, 2});
 }
+
+TEST_CASE("equal weights are no gate weights, nor are those that are not there") {
+    route_trace trace;
+    CHECK_FALSE(has_gate_weights(trace));
+    trace.top_k = 2;
+    trace.sequences.resize(2);
+    CHECK_FALSE(has_gate_weights(trace));
+    trace.sequences[0].weights = {0.5F, 0.5F, 0.25F, 0.25F};
+    trace.sequences[1].weights = {0.0F, 0.0F, 0.5F};
+    CHECK_FALSE(has_gate_weights(trace));
+    trace.sequences[1].weights = {0.0F, 0.0F, 0.5F, 0.25F};
+    CHECK(has_gate_weights(trace));
+}

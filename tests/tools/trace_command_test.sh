@@ -45,6 +45,19 @@ holds out '"steps":7'
 expect 0 replay "$work/u.routes" --slots 12
 holds out 'Belady'
 
+# Pruning: what is skipped, and what of the whole recording's loads that saves; refused where nothing says what to skip.
+expect 0 replay "$work/a.routes" --cache 25% --policy lru --prune-mass 0.5 --json
+holds out '"pruning":{"gate_mass":0.5,"routings":[1-9][0-9]*,"left_out":[1-9]'
+holds out '"unpruned_demand_loads":[1-9]'
+holds out '"misses_saved":0.[0-9]*[1-9]'
+expect 0 replay "$work/a.routes" --cache 25% --policy lru --prune-mass 1
+holds out 'skips 0 of'
+expect 0 replay "$work/a.routes" --cache 25% --policy lru --json
+holds out '"pruning":null'
+expect 2 replay "$work/u.routes" --slots 12 --prune-mass 0.5
+holds err 'gate weights'
+expect 2 replay "$work/a.routes" --cache 25% --prune-mass 0
+
 expect 2
 expect 2 replay "$work/u.routes"
 expect 2 replay "$work/u.routes" --cache 1GiB

@@ -1,5 +1,6 @@
 #include "config/byte_size.hpp"
 #include "core/route/trace_predictor.hpp"
+#include "core/route/trace_pruning.hpp"
 #include "core/simulate/optimal_replay.hpp"
 #include "core/simulate/store_replay.hpp"
 #include "tools/moira/command_line.hpp"
@@ -23,7 +24,7 @@ struct replay_command_options {
     std::uint64_t steps = 0, warm_up = 0;
     std::uint32_t prompt_rows = 512, layers_ahead = 1;
     std::int32_t model_layers = 0;
-    double memory_gb_s = 0, disk_gb_s = 0;
+    double memory_gb_s = 0, disk_gb_s = 0, prune_mass = 0;
     bool idle_core = false;
 };
 
@@ -37,6 +38,13 @@ struct replay_case {
 struct replay_row {
     replay_case place;
     replay_counts counts;
+    std::uint64_t unpruned_loads = 0; ///< demand loads of the recording as it is
+
+    /// Of them the share that pruning saves.
+    double misses_saved() const {
+        return unpruned_loads == 0 ? 0.0
+                                   : 1 - static_cast<double>(counts.demand_loads) / static_cast<double>(unpruned_loads);
+    }
 
     /// Loads beyond the least possible, as a share of the experts asked for.
     double regret() const {
@@ -55,9 +63,25 @@ public:
     result<std::vector<replay_row>> run() {
         if (auto done = prepare(); !done)
             return tl::unexpected(done.error());
+        auto rows = play_all(pruned_ ? *pruned_ : trace_);
+        if (!rows || !pruned_)
+            return rows;
+        const auto unpruned = play_all(trace_);
+        if (!unpruned)
+            return unpruned;
+        for (std::size_t row = 0; row < rows->size(); ++row)
+            (*rows)[row].unpruned_loads = (*unpruned)[row].counts.demand_loads;
+        return rows;
+    }
+
+    const route_trace& trace() const noexcept { return trace_; }
+    const pruning_counts& pruning() const noexcept { return pruning_; }
+
+private:
+    result<std::vector<replay_row>> play_all(const route_trace& trace) {
         std::vector<replay_row> rows;
         for (const auto batch : options_.batches) {
-            auto walk = expert_walk::create(trace_, walk_of(batch));
+            auto walk = expert_walk::create(trace, walk_of(batch));
             if (!walk)
                 return tl::unexpected(walk.error());
             for (const auto slots : slots_) {
@@ -73,10 +97,22 @@ public:
         return rows;
     }
 
-    const route_trace& trace() const noexcept { return trace_; }
+    result<void> prune() {
+        if (options_.prune_mass <= 0)
+            return {};
+        if (!has_gate_weights(trace_))
+            return fail(errc::invalid_argument,
+                        options_.file +
+                            " holds no gate weights, or equal ones for all experts of a token: nothing says "
+                            "which of them --prune-mass would leave out. Record with `moira trace record`");
+        pruned_ = trace_;
+        pruning_ = prune_trace(*pruned_, options_.prune_mass);
+        return {};
+    }
 
-private:
     result<void> prepare() {
+        if (auto done = prune(); !done)
+            return done;
         if (options_.slots.empty() == options_.cache.empty())
             return fail(errc::invalid_argument, "say how much fits: --slots N or --cache 25%");
         slots_ = options_.slots;
@@ -135,7 +171,7 @@ private:
             return tl::unexpected(policy.error());
         std::unique_ptr<trace_predictor> predictor;
         if (!options_.predictor.empty()) {
-            auto made = make_trace_predictor(options_.predictor, trace_);
+            auto made = make_trace_predictor(options_.predictor, walk.trace());
             if (!made)
                 return tl::unexpected(made.error());
             predictor = std::move(*made);
@@ -151,12 +187,14 @@ private:
 
     const replay_command_options& options_;
     route_trace trace_;
+    std::optional<route_trace> pruned_;
+    pruning_counts pruning_;
     std::function<bool()> interrupted_;
     std::vector<slot_index> slots_;
     std::optional<replay_geometry> geometry_;
 };
 
-nlohmann::ordered_json row_json(const replay_row& row, bool weighed) {
+nlohmann::ordered_json row_json(const replay_row& row, bool weighed, bool pruned) {
     const auto& counts = row.counts;
     const auto timed = [weighed](double value) {
         return weighed ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
@@ -190,7 +228,9 @@ nlohmann::ordered_json row_json(const replay_row& row, bool weighed) {
             {"tokens", counts.tokens},
             {"waves", counts.waves},
             {"evictions", counts.evictions},
-            {"bypass", counts.bypass}};
+            {"bypass", counts.bypass},
+            {"unpruned_demand_loads", pruned ? nlohmann::ordered_json(row.unpruned_loads) : nullptr},
+            {"misses_saved", pruned ? nlohmann::ordered_json(row.misses_saved()) : nullptr}};
 }
 
 std::string number(const char* format, double value) {
@@ -199,21 +239,42 @@ std::string number(const char* format, double value) {
     return text;
 }
 
-std::string rows_text(const std::vector<replay_row>& rows, bool weighed, bool colour) {
-    text_table table({"policy", "batch", "slots", "hit rate", "demand loads", "prefetched", "useful", "read", "stall s",
-                      "tokens/s", "Belady", "+ bypass", "regret"});
+std::string rows_text(const std::vector<replay_row>& rows, bool weighed, bool pruned, bool colour) {
+    std::vector<std::string> heads{"policy", "batch",   "slots",    "hit rate", "demand loads", "prefetched", "useful",
+                                   "read",   "stall s", "tokens/s", "Belady",   "+ bypass",     "regret"};
+    if (pruned)
+        heads.insert(heads.end(), {"unpruned loads", "saved"});
+    text_table table(std::move(heads));
     for (const auto& row : rows) {
         const auto& counts = row.counts;
-        table.add({counts.policy, std::to_string(row.place.batch), std::to_string(row.place.slots),
-                   number("%.2f %%", 100 * counts.hit_rate()), std::to_string(counts.demand_loads),
-                   std::to_string(counts.prefetch_loads), std::to_string(counts.prefetch_useful),
-                   weighed ? rounded_bytes(counts.bytes) : "-", weighed ? number("%.1f", counts.stall_s) : "-",
-                   weighed ? number("%.2f", counts.tokens_per_s()) : "-",
-                   number("%.2f %%", 100 * row.place.optimal.hit_rate()),
-                   number("%.2f %%", 100 * row.place.optimal_bypass.hit_rate()),
-                   number("%.2f %%", 100 * row.regret())});
+        std::vector<std::string> cells{counts.policy,
+                                       std::to_string(row.place.batch),
+                                       std::to_string(row.place.slots),
+                                       number("%.2f %%", 100 * counts.hit_rate()),
+                                       std::to_string(counts.demand_loads),
+                                       std::to_string(counts.prefetch_loads),
+                                       std::to_string(counts.prefetch_useful),
+                                       weighed ? rounded_bytes(counts.bytes) : "-",
+                                       weighed ? number("%.1f", counts.stall_s) : "-",
+                                       weighed ? number("%.2f", counts.tokens_per_s()) : "-",
+                                       number("%.2f %%", 100 * row.place.optimal.hit_rate()),
+                                       number("%.2f %%", 100 * row.place.optimal_bypass.hit_rate()),
+                                       number("%.2f %%", 100 * row.regret())};
+        if (pruned)
+            cells.insert(cells.end(),
+                         {std::to_string(row.unpruned_loads), number("%.1f %%", 100 * row.misses_saved())});
+        table.add(std::move(cells));
     }
     return table.print(colour);
+}
+
+/// Empty where nothing was pruned.
+std::string pruning_text(double mass, const pruning_counts& pruning) {
+    if (pruning.routings == 0)
+        return {};
+    return number("gate mass %g", mass) + " skips " + std::to_string(pruning.left_out) + " of " +
+           std::to_string(pruning.routings) + " routings, " + number("%.1f %%", 100 * pruning.skipped_share()) +
+           "; what it does to the text, moira eval says\n";
 }
 
 result<exit_code> run_trace_replay(const replay_command_options& options, command_context& context) {
@@ -225,12 +286,14 @@ result<exit_code> run_trace_replay(const replay_command_options& options, comman
     end_eval_progress();
     if (!rows)
         return tl::unexpected(rows.error());
-    const bool weighed = !options.geometry.empty();
+    const bool weighed = !options.geometry.empty(), pruned = options.prune_mass > 0;
+    const auto& pruning = session.pruning();
     if (!context.json)
-        return print_text(rows_text(*rows, weighed, context.colour)).map([] { return exit_done; });
+        return print_text(pruning_text(options.prune_mass, pruning) + rows_text(*rows, weighed, pruned, context.colour))
+            .map([] { return exit_done; });
     auto all = nlohmann::ordered_json::array();
     for (const auto& row : *rows)
-        all.push_back(row_json(row, weighed));
+        all.push_back(row_json(row, weighed, pruned));
     const auto& shown = session.trace();
     return print_json({{"recording", options.file},
                        {"layers", shown.layers},
@@ -238,6 +301,11 @@ result<exit_code> run_trace_replay(const replay_command_options& options, comman
                        {"top_k", shown.top_k},
                        {"predictor", options.predictor},
                        {"prefetch", options.predictor.empty() ? "off" : options.prefetch},
+                       {"pruning", pruned ? nlohmann::ordered_json{{"gate_mass", options.prune_mass},
+                                                                   {"routings", pruning.routings},
+                                                                   {"left_out", pruning.left_out},
+                                                                   {"skipped_share", pruning.skipped_share()}}
+                                          : nlohmann::ordered_json(nullptr)},
                        {"rows", std::move(all)}})
         .map([] { return exit_done; });
 }
@@ -252,7 +320,9 @@ constexpr const char* footer_text =
     "how long the tokens wait: dense part, resident experts while others are read one by one, stall, loaded experts.\n"
     "--predictor: oracle, or scripted:recall=R,precision=P,seed=N; hints go to the policy, and with --prefetch to the\n"
     "link.\n"
-    "--steps plays so many steps with every row busy, as moira bench --routes does.";
+    "--steps plays so many steps with every row busy, as moira bench --routes does.\n"
+    "--prune-mass plays what pruning by gate mass would have left, and says which share of routings that skips and of\n"
+    "the demand loads of the whole recording it saves.";
 
 } // namespace
 
@@ -288,6 +358,11 @@ void add_trace_replay_command(command_line& line, CLI::App& trace) {
         ->check(CLI::Range(1, 16))
         ->type_name("L")
         ->capture_default_str();
+    command
+        .add_option("--prune-mass", options->prune_mass,
+                    "share of each token's gate weight that stays, as prune.gate_mass; default: nothing is pruned")
+        ->check(CLI::Range(0.01, 1.0))
+        ->type_name("M");
     command.add_flag("--idle-core", options->idle_core, "loading takes no processor time from computing");
     command.add_option("--geometry", options->geometry, "bytes per expert and layer, for times")->type_name("FILE");
     command

@@ -18,9 +18,9 @@ const hit_curve& uniform_hits() {
 }
 
 const hit_curve& skewed_hits() {
-    // Every sixteenth of the experts; of stack distances (Mattson et al. 1970) of that recording.
-    static const hit_curve curve{{0.0, 0.190, 0.440, 0.549, 0.650, 0.735, 0.802, 0.854, 0.894, 0.925, 0.949, 0.966,
-                                  0.979, 0.988, 0.994, 0.998, 1.0}};
+    // Every sixteenth of the experts: moira trace replay --policy foresight --warm-up 31367 --slots 48,96,144, ...
+    static const hit_curve curve{{0.0, 0.305, 0.496, 0.623, 0.719, 0.796, 0.855, 0.900, 0.934, 0.957, 0.974, 0.985,
+                                  0.992, 0.996, 0.998, 0.999, 1.0}};
     return curve;
 }
 

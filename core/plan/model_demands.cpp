@@ -66,7 +66,7 @@ std::uint64_t model_demands::experts_per_token() const {
 }
 
 std::uint64_t model_demands::kv_token_bytes() const {
-    return static_cast<std::uint64_t>(shape.layers) * static_cast<std::uint64_t>(shape.kv_width()) * sizeof(float);
+    return static_cast<std::uint64_t>(shape.layers) * static_cast<std::uint64_t>(shape.kv_width()) * kv_value_bytes;
 }
 
 model_demands demands_of(const checkpoint& model, bool fp8) {

@@ -19,6 +19,7 @@ struct model_demands {
     std::uint64_t dense_token_bytes = 0; ///< of them read for one token: of the embedding one row
     std::uint64_t slot_bytes = 0;        ///< one expert in memory
     std::uint64_t disk_bytes = 0;        ///< read for it
+    std::uint32_t kv_value_bytes = 4;    ///< of one kept number: the plugin chooses, see choose_kv_type
     bool fp8_helps = false;              ///< experts are wider than FP8: experts.precision=fp8 would shrink them
     std::string refusal;                 ///< why this build cannot run the model; empty: it can
 

@@ -12,10 +12,11 @@ constexpr std::int32_t estimate_tokens_max = 1024;
 constexpr double gain_min = 1.1;
 
 /// All experts in memory; where that is more than as much memory again, twice the memory.
-std::optional<more_memory> plan_more(const model_demands& demands, const plan_wish& wish, const budget_plan& now,
-                                     const machine_speed& machine, const hit_curve& hits, double tok_s) {
+result<std::optional<more_memory>> plan_more(const model_demands& demands, const plan_wish& wish,
+                                             const budget_plan& now, const machine_speed& machine,
+                                             const hit_source& hits, double tok_s) {
     if (now.slots >= now.slots_all)
-        return std::nullopt;
+        return std::optional<more_memory>();
     // An asked-for budget is what keeps experts out, not the memory.
     plan_wish open = wish;
     open.budget_bytes.reset();
@@ -25,10 +26,13 @@ std::optional<more_memory> plan_more(const model_demands& demands, const plan_wi
     const auto then = plan_budget(demands, open, target);
     const auto extra = wish.budget_bytes ? then.budget_bytes - std::min(then.budget_bytes, now.budget_bytes)
                                          : target - std::min(target, present);
-    const auto speed = estimate_speed(demands, machine, hits.at(then.resident_share()), tokens_of_estimate(wish));
+    const auto rate = hits(then.slots, then.slots_all);
+    if (!rate)
+        return tl::unexpected(rate.error());
+    const auto speed = estimate_speed(demands, machine, *rate, tokens_of_estimate(wish));
     if (!speed || extra == 0 || speed->tok_s < gain_min * tok_s)
-        return std::nullopt;
-    return more_memory{extra, speed->tok_s};
+        return std::optional<more_memory>();
+    return std::optional(more_memory{extra, speed->tok_s});
 }
 
 } // namespace
@@ -37,19 +41,27 @@ std::int32_t tokens_of_estimate(const plan_wish& wish) noexcept {
     return std::min(wish.context, estimate_tokens_max);
 }
 
-model_plan make_plan(const model_demands& demands, const plan_wish& wish, std::uint64_t memory_bytes,
-                     const machine_speed& machine, const hit_curve& low, const hit_curve& high) {
+result<model_plan> make_plan(const model_demands& demands, const plan_wish& wish, std::uint64_t memory_bytes,
+                             const machine_speed& machine, const hit_source& low, const hit_source& high) {
     model_plan plan;
     plan.budget = plan_budget(demands, wish, memory_bytes);
     if (!plan.budget.placed)
         return plan;
-    plan.expected_hit_rate = low.at(plan.budget.resident_share());
-    plan.hit_rate_high = high.at(plan.budget.resident_share());
+    const auto rate = low(plan.budget.slots, plan.budget.slots_all);
+    const auto rate_high = high(plan.budget.slots, plan.budget.slots_all);
+    if (!rate || !rate_high)
+        return tl::unexpected(rate ? rate_high.error() : rate.error());
+    plan.expected_hit_rate = *rate;
+    plan.hit_rate_high = *rate_high;
     const auto tokens = tokens_of_estimate(wish);
     plan.speed = estimate_speed(demands, machine, plan.expected_hit_rate, tokens);
     plan.speed_high = estimate_speed(demands, machine, plan.hit_rate_high, tokens);
-    if (plan.speed)
-        plan.more = plan_more(demands, wish, plan.budget, machine, low, plan.speed->tok_s);
+    if (!plan.speed)
+        return plan;
+    const auto more = plan_more(demands, wish, plan.budget, machine, low, plan.speed->tok_s);
+    if (!more)
+        return tl::unexpected(more.error());
+    plan.more = *more;
     return plan;
 }
 

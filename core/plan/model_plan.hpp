@@ -24,9 +24,9 @@ struct model_plan {
     std::optional<more_memory> more;          ///< none: everything is in memory, or nothing would change
 };
 
-/// `low` and `high`: what is known of the routing. Expected is the lower end.
-model_plan make_plan(const model_demands& demands, const plan_wish& wish, std::uint64_t memory_bytes,
-                     const machine_speed& machine, const hit_curve& low, const hit_curve& high);
+/// `low` and `high`: what is known of the routing. Expected is the lower end. Errors: those of low and high.
+result<model_plan> make_plan(const model_demands& demands, const plan_wish& wish, std::uint64_t memory_bytes,
+                             const machine_speed& machine, const hit_source& low, const hit_source& high);
 
 /// Tokens in the context that speeds are stated for: a conversation of some pages, less where the context is shorter.
 std::int32_t tokens_of_estimate(const plan_wish& wish) noexcept;

@@ -8,7 +8,7 @@ using namespace moira;
 namespace {
 
 model_plan planned(std::uint64_t memory_bytes, const plan_wish& wish = small_wish()) {
-    return make_plan(round_model(), wish, memory_bytes, {10, 0.5}, uniform_hits(), skewed_hits());
+    return make_plan(round_model(), wish, memory_bytes, {10, 0.5}, uniform_hits(), skewed_hits()).value();
 }
 
 } // namespace

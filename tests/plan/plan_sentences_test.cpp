@@ -61,7 +61,7 @@ TEST_CASE("everything in memory is said shortly") {
 
 TEST_CASE("what does not run says why") {
     const auto plan =
-        make_plan(round_model(), small_wish(), std::uint64_t{64} << 20, {10, 1}, uniform_hits(), skewed_hits());
+        make_plan(round_model(), small_wish(), std::uint64_t{64} << 20, {10, 1}, uniform_hits(), skewed_hits()).value();
     CHECK(holds(plan_sentence(plan), "does not run: "));
     CHECK(holds(plan_sentence(plan), "more memory would make it run"));
     auto unknown = slow_plan();

@@ -20,6 +20,14 @@ expect 0 "${machine[@]}" --set experts.ram_budget=50% --json
 holds out '"fits":true,"slots":112,"expected_hit_rate":0.5'
 holds out '"reads_s":0.0[0-9]*[1-9]'
 
+# A recording's hit rate is the simulator's.
+"$moira" trace synth --uniform --layers 7 --experts 32 --top-k 4 --tokens 400 -o "$work/u.routes" >/dev/null
+expect 0 "${machine[@]}" --set experts.ram_budget=50% --routes "$work/u.routes" --json
+planned=$(grep -o '"expected_hit_rate":0\.[0-9]*' "$work/out" | head -1)
+replayed=$("$moira" trace replay "$work/u.routes" --slots 112 --policy foresight --warm-up 200 --json |
+    grep -o '"hit_rate":0\.[0-9]*')
+[ "${planned#*:}" = "${replayed#*:}" ] || failed "planned $planned, replayed $replayed"
+
 # Too little memory is an answer, not an error.
 expect 0 --ram 64MiB --memory-gb-s 20 --json
 holds out '"fits":false'

@@ -18,7 +18,8 @@ plan_answer example_answer(std::uint64_t memory_bytes) {
     answer.machine.speed = {10, 0.5};
     answer.machine.memory_source = answer.machine.memory_speed_source = answer.machine.disk_source = "given";
     answer.plan =
-        make_plan(answer.demands, answer.wish, memory_bytes, answer.machine.speed, uniform_hits(), skewed_hits());
+        make_plan(answer.demands, answer.wish, memory_bytes, answer.machine.speed, uniform_hits(), skewed_hits())
+            .value();
     return answer;
 }
 

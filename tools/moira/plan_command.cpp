@@ -1,5 +1,5 @@
 #include "core/base/checked.hpp"
-#include "core/execute/op_provider.hpp"
+#include "core/execute/kv_type.hpp"
 #include "core/experts/available_memory.hpp"
 #include "core/experts/checkpoint_slab_source.hpp"
 #include "core/plan/route_hits.hpp"
@@ -79,8 +79,6 @@ result<opened_model> open_planned(const planned_model& model, const settings& al
     opened_model opened;
     opened.pool = std::make_unique<compute_pool>(compute_pool::options{
         static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
-    if (!model.files || !model.keep.refusal.empty() || model.keep.experts_all() == 0)
-        return opened;
     plugin_host::options wanted;
     wanted.folders = plugin_folders(all.plugins.path);
     wanted.forced_plugin = all.compute.plugin;
@@ -88,6 +86,8 @@ result<opened_model> open_planned(const planned_model& model, const settings& al
     if (!host)
         return tl::unexpected(host.error());
     opened.plugins = std::move(*host);
+    if (!model.files || !model.keep.refusal.empty() || model.keep.experts_all() == 0)
+        return opened;
     opened.names = weight_names(model.files->shape());
     // Past the page cache: what does not fit into memory is not there either.
     auto source =
@@ -97,6 +97,16 @@ result<opened_model> open_planned(const planned_model& model, const settings& al
         return tl::unexpected(source.error());
     opened.source = std::move(*source);
     return opened;
+}
+
+/// As this machine's plugins keep keys and values, also for models that are not there.
+void set_kv_type(const op_selector& selector, const plan_wish& wish, model_demands& demands) {
+    execution_limits limits;
+    limits.rows_max = wish.step_rows;
+    limits.logits_rows_max = wish.sequences;
+    limits.context_max = wish.context;
+    limits.page_tokens = wish.page_tokens;
+    demands.kv_value_bytes = static_cast<std::uint32_t>(kv_type_bytes(choose_kv_type(selector, demands.shape, limits)));
 }
 
 result<std::uint64_t> bytes_of(const std::string& text, const char* option) {
@@ -176,44 +186,53 @@ result<void> describe_disk(const plan_options& options, const opened_model& open
 }
 
 /// What is known of the routing: a recording, or the range between the worst case and a skewed one.
-result<std::pair<hit_curve, hit_curve>> known_hits(const plan_options& options, plan_answer& answer) {
+result<std::pair<hit_source, hit_source>> known_hits(const plan_options& options, const std::string& policy,
+                                                     const std::function<bool()>& interrupted, plan_answer& answer) {
     if (options.routes.empty()) {
         answer.hit_source = "from even to skewed routing; --routes tells";
-        return std::pair{uniform_hits(), skewed_hits()};
+        return std::pair<hit_source, hit_source>{uniform_hits(), skewed_hits()};
     }
-    const auto trace = read_route_trace(options.routes);
+    auto trace = read_route_trace(options.routes);
     if (!trace)
         return tl::unexpected(trace.error());
-    auto hits = hits_of_routes(*trace, answer.demands);
+    auto hits = hits_of_routes(std::move(*trace), answer.demands, policy, interrupted);
     if (!hits)
         return tl::unexpected(hits.error());
-    answer.hit_source = "replayed from " + options.routes;
+    answer.hit_source = "replayed from " + options.routes + ", policy " + policy;
     return std::pair{*hits, *hits};
 }
 
-void plan_models(const planned_model& model, const std::pair<hit_curve, hit_curve>& hits, bool fp8_chosen,
-                 plan_answer& answer) {
+result<void> plan_models(const planned_model& model, const std::pair<hit_source, hit_source>& hits, bool fp8_chosen,
+                         plan_answer& answer) {
     const auto plan_for = [&](const model_demands& demands) {
         return make_plan(demands, answer.wish, answer.machine.memory_bytes, answer.machine.speed, hits.first,
                          hits.second);
     };
-    answer.plan = plan_for(answer.demands);
-    if (!fp8_chosen && model.fp8.fp8_helps)
-        answer.fp8 = plan_for(model.fp8);
-    // Everything fits already: fewer bytes are still read faster, but nobody needs to give up exactness for room.
-    if (answer.fp8 && !answer.fp8->budget.placed)
-        answer.fp8.reset();
+    auto plan = plan_for(answer.demands);
+    if (!plan)
+        return tl::unexpected(plan.error());
+    answer.plan = std::move(*plan);
+    if (fp8_chosen || !model.fp8.fp8_helps)
+        return {};
+    model_demands narrow = model.fp8;
+    narrow.kv_value_bytes = answer.demands.kv_value_bytes;
+    auto rounded = plan_for(narrow);
+    if (!rounded)
+        return tl::unexpected(rounded.error());
+    if (rounded->budget.placed)
+        answer.fp8 = std::move(*rounded);
+    return {};
 }
 
 result<exit_code> verify(const plan_options& options, const command_context& context, plan_answer& answer,
-                         const std::function<bool()>& interrupted) {
+                         compute_pool& pool, const std::function<bool()>& interrupted) {
     if (!options.verify)
         return exit_done;
     if (!answer.plan.budget.fits || !answer.plan.speed) {
         std::fputs("moira: --verify: there is nothing to run\n", stderr);
         return exit_check_failed;
     }
-    auto verified = verify_plan(answer, options.model, context, interrupted);
+    auto verified = verify_plan(answer, options.model, context, pool, interrupted);
     if (!verified)
         return tl::unexpected(verified.error());
     answer.verified = *verified;
@@ -238,13 +257,14 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
         answer.demands.disk_bytes = opened->source->disk_bytes();
     }
     answer.wish = wish_of(options, all, answer.demands);
+    set_kv_type(*opened->plugins, answer.wish, answer.demands);
     if (!options.vram.empty()) {
         const auto vram = bytes_of(options.vram, "--vram");
         if (!vram)
             return tl::unexpected(vram.error());
         answer.vram_bytes = *vram;
     }
-    const auto hits = known_hits(options, answer);
+    const auto hits = known_hits(options, all.experts.policy, interrupted, answer);
     if (!hits)
         return tl::unexpected(hits.error());
     auto machine = describe_machine(options, answer, *opened->pool);
@@ -253,8 +273,9 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
     answer.machine = std::move(*machine);
     if (auto done = describe_disk(options, *opened, answer, interrupted); !done)
         return tl::unexpected(done.error());
-    plan_models(*model, *hits, fp8_chosen, answer);
-    const auto code = verify(options, context, answer, interrupted);
+    if (auto done = plan_models(*model, *hits, fp8_chosen, answer); !done)
+        return tl::unexpected(done.error());
+    const auto code = verify(options, context, answer, *opened->pool, interrupted);
     if (!code)
         return code;
     const auto printed = context.json ? print_json(plan_json(answer)) : print_text(plan_text(answer, context.colour));
@@ -270,11 +291,16 @@ constexpr const char* footer_text =
     "disk's, while those that are there are computed. The hit rate without a recording is a range: from even routing, "
     "where "
     "the\n"
-    "share in memory is the share that hits, to routing as skewed as gpt-oss-20b's on real text.\n"
-    "--verify loads the model with that budget, generates twice and compares. Exit code 3: the measured speed is "
-    "outside "
-    "the\n"
-    "estimate's range by more than a factor of 1.5.";
+    "share in memory is the share that hits, to routing as skewed as gpt-oss-20b's on real text. --routes plays a "
+    "recording\n"
+    "for each budget, as moira trace replay does with experts.policy; of long ones the first 16,384 tokens, half of "
+    "them to\n"
+    "warm up.\n"
+    "--verify loads the model with that budget, generates twice and compares; then also with the estimate for the hit "
+    "rate,\n"
+    "the context and the memory's speed beside that run. Exit code 3: the measured speed is outside the estimate's "
+    "range by\n"
+    "more than a factor of 1.5.";
 
 } // namespace
 

@@ -97,6 +97,8 @@ ordered_json verification_json(const std::optional<plan_verification>& verified)
             {"hit_rate", verified->hit_rate},
             {"ratio", verified->ratio},
             {"ratio_at_measured_hit_rate", verified->ratio_of_time_model},
+            {"memory_gb_s", verified->memory_gb_s},
+            {"context", verified->context},
             {"tokens", verified->tokens},
             {"slots", verified->slots},
             {"holds", verified->holds}};
@@ -120,8 +122,8 @@ void add_memory(text_table& table, const plan_answer& answer) {
     const auto& plan = answer.plan.budget;
     table.add({"memory", rounded_bytes(plan.memory_bytes) + ", " + answer.machine.memory_source});
     table.add({"  outside experts", rounded_bytes(plan.dense_bytes)});
-    table.add({"  KV cache",
-               rounded_bytes(plan.kv_bytes) + ", a context of " + std::to_string(answer.wish.context) + " tokens"});
+    table.add({"  KV cache", rounded_bytes(plan.kv_bytes) + (answer.demands.kv_value_bytes == 2 ? ", bf16" : ", f32") +
+                                 ", a context of " + std::to_string(answer.wish.context) + " tokens"});
     table.add({"  steps, loading, program", rounded_bytes(plan.arena_bytes) + " + " + rounded_bytes(plan.loader_bytes) +
                                                 " + " + rounded_bytes(plan.reserve_bytes)});
     table.add({"  experts", rounded_bytes(plan.budget_bytes) + ": " + std::to_string(plan.slots) + " of " +
@@ -144,11 +146,12 @@ void add_speed(text_table& table, const char* name, const std::optional<speed_es
 void add_verification(text_table& table, const plan_verification& verified) {
     table.add({"measured", number("%.3g tokens/s", verified.decode_tok_s) + ", hit rate " +
                                rate_text(verified.hit_rate) + ", " + std::to_string(verified.tokens) + " tokens"});
-    table.add(
-        {"  against the estimate",
-         number("%.2f", verified.ratio) + (verified.holds ? "" : ": it does not hold") +
-             (verified.ratio_of_time_model > 0 ? number("; %.2f at the measured hit rate", verified.ratio_of_time_model)
-                                               : "")});
+    table.add({"  against the estimate",
+               number("%.2f", verified.ratio) + (verified.holds ? "" : ": it does not hold") +
+                   (verified.ratio_of_time_model > 0
+                        ? number("; %.2f at the measured hit rate and context", verified.ratio_of_time_model) +
+                              number(", memory at %.1f GB/s", verified.memory_gb_s)
+                        : "")});
 }
 
 } // namespace

@@ -19,10 +19,12 @@ struct planned_machine {
 struct plan_verification {
     double hit_rate = 0, decode_tok_s = 0;
     double ratio = 0;               ///< measured / estimated, the nearer end of the range
-    double ratio_of_time_model = 0; ///< the same with the estimate at the measured hit rate; 0: none
+    double ratio_of_time_model = 0; ///< the same with the estimate for hit rate, context and memory_gb_s; 0: none
+    double memory_gb_s = 0;         ///< probed beside the run, before the model was loaded and after
     std::int32_t tokens = 0;
-    std::uint64_t slots = 0; ///< that the store really made
-    bool holds = false;      ///< within verified_factor_max
+    std::int32_t context = 0; ///< tokens before the one that is generated, on average
+    std::uint64_t slots = 0;  ///< that the store really made
+    bool holds = false;       ///< within verified_factor_max
 };
 
 /// Everything that `moira plan` says.

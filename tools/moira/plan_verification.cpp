@@ -2,6 +2,7 @@
 
 #include "tools/moira/bench_numbers.hpp"
 #include "tools/moira/load_model.hpp"
+#include "tools/moira/machine_probe.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -47,17 +48,20 @@ void judge(plan_verification& verified, const plan_answer& answer) {
     const double low = answer.plan.speed->tok_s;
     const double high = answer.plan.speed_high ? std::max(low, answer.plan.speed_high->tok_s) : low;
     verified.ratio = verified.decode_tok_s / std::clamp(verified.decode_tok_s, low, high);
-    const auto known =
-        estimate_speed(answer.demands, answer.machine.speed, verified.hit_rate, tokens_of_estimate(answer.wish));
+    machine_speed beside = answer.machine.speed;
+    if (verified.memory_gb_s > 0)
+        beside.memory_gb_s = verified.memory_gb_s;
+    const auto known = estimate_speed(answer.demands, beside, verified.hit_rate,
+                                      verified.context > 0 ? verified.context : tokens_of_estimate(answer.wish));
     verified.ratio_of_time_model = known ? verified.decode_tok_s / known->tok_s : 0;
     verified.holds = std::abs(std::log(verified.ratio)) <= std::log(verified_factor_max);
 }
 
-result<plan_verification> verify_plan(const plan_answer& answer, const std::string& wanted,
-                                      const command_context& context, const std::function<bool()>& interrupted) {
-    auto runtime = load_runtime(wanted, settings_of(answer, context));
-    if (!runtime)
-        return tl::unexpected(runtime.error());
+namespace {
+
+/// Fills all but memory_gb_s and what judge() says.
+result<plan_verification> generate(const plan_answer& answer, const std::string& wanted, const command_context& context,
+                                   const std::function<bool()>& interrupted) {
     const auto prompt = std::min(prompt_tokens, std::max(1, answer.wish.context / 4));
     const auto room = answer.wish.context - prompt - 1;
     const auto tokens = std::min(
@@ -65,25 +69,49 @@ result<plan_verification> verify_plan(const plan_answer& answer, const std::stri
     if (tokens < 2)
         return fail(errc::invalid_argument,
                     "a context of " + std::to_string(answer.wish.context) + " tokens is too short to measure in");
+    auto runtime = load_runtime(wanted, settings_of(answer, context));
+    if (!runtime)
+        return tl::unexpected(runtime.error());
     const auto vocabulary = (*runtime)->identity().vocabulary;
+    const bool all_fit = answer.plan.budget.slots >= answer.plan.budget.slots_all;
     expert_store_statistics before;
     plan_verification verified;
     for (std::uint64_t run = 0; run < 2; ++run) {
         if (const auto now = (*runtime)->statistics())
             before = now->experts;
-        const auto outcome = (*runtime)->run(input_of(run, prompt, tokens, vocabulary), {}, interrupted);
+        const auto outcome = (*runtime)->run(input_of(all_fit ? 0 : run, prompt, tokens, vocabulary), {}, interrupted);
         if (outcome.failure)
             return tl::unexpected(*outcome.failure);
         if (outcome.reason == finish_reason::cancelled)
             return fail(errc::cancelled, "interrupted");
         verified.tokens = outcome.completion_tokens;
+        verified.context = prompt + outcome.completion_tokens / 2;
         verified.decode_tok_s = outcome.decode_s > 0 ? (outcome.completion_tokens - 1) / outcome.decode_s : 0;
     }
     if (const auto now = (*runtime)->statistics()) {
         verified.hit_rate = rate_between(before, now->experts);
         verified.slots = now->experts.slots;
     }
-    judge(verified, answer);
+    return verified;
+}
+
+} // namespace
+
+result<plan_verification> verify_plan(const plan_answer& answer, const std::string& wanted,
+                                      const command_context& context, compute_pool& pool,
+                                      const std::function<bool()>& interrupted) {
+    const auto resident = answer.plan.budget.dense_bytes + answer.plan.budget.slots * answer.demands.slot_bytes;
+    const auto before = probe_memory(pool, resident);
+    if (!before)
+        return tl::unexpected(before.error());
+    auto verified = generate(answer, wanted, context, interrupted);
+    if (!verified)
+        return verified;
+    const auto after = probe_memory(pool, resident);
+    if (!after)
+        return tl::unexpected(after.error());
+    verified->memory_gb_s = (*before + *after) / 2;
+    judge(*verified, answer);
     return verified;
 }
 

@@ -1,11 +1,13 @@
 #include "core/experts/model_file_reader.hpp"
 #include "tests/experts/temporary_folder.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fstream>
+#include <thread>
 #include <unistd.h>
 
 using namespace moira;
@@ -75,6 +77,76 @@ TEST_CASE("any range of a file arrives where it belongs, its unaligned end inclu
             CHECK(beyond.error().message.find("weights") != std::string::npos);
         }
     }
+}
+
+TEST_CASE("bytes that are hashed on their way arrive whole with their hash, directly or not, cut or not") {
+    const temporary_folder folder;
+    const auto path = folder.path() / "weights";
+    constexpr std::uint64_t file_bytes = (5 << 20) + 12'345; // several pieces, and the last block is none
+    std::vector<std::byte> content(file_bytes);
+    for (std::uint64_t offset = 0; offset < file_bytes; ++offset)
+        content[offset] = byte_at(offset);
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(content.data()), file_bytes);
+    const open_file opened(path);
+    const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(read_alignment, 6 << 20), &std::free);
+    const std::span scratch(static_cast<std::byte*>(memory.get()), 6 << 20);
+    for (const bool direct : {false, true}) {
+        model_file_reader reader;
+        reader.add(opened.descriptor(), path, direct);
+        for (const auto& [offset, bytes] : {std::pair<std::uint64_t, std::uint64_t>{0, file_bytes},
+                                            {4096, 4 << 20},
+                                            {5000, (3 << 20) + 1},
+                                            {file_bytes - (2 << 20), 2 << 20},
+                                            {1, 2 << 20},
+                                            {8192, 100},
+                                            {12'000, 0}}) {
+            CAPTURE(offset);
+            std::memset(scratch.data(), 0, scratch.size());
+            const auto hash =
+                reader.read_hashed({.file = 0, .offset = offset, .bytes = bytes, .scratch_offset = 4096}, scratch);
+            REQUIRE_MESSAGE(hash, hash.error().message);
+            const auto wanted = std::span(content).subspan(offset, bytes);
+            CHECK(*hash == content_hash(wanted));
+            CHECK(std::equal(wanted.begin(), wanted.end(), scratch.begin() + 4096 + offset % read_alignment));
+        }
+        const auto beyond =
+            reader.read_hashed({.file = 0, .offset = 4096, .bytes = file_bytes, .scratch_offset = 0}, scratch);
+        REQUIRE_FALSE(beyond);
+        CHECK(beyond.error().code == errc::io_error);
+        CHECK(reader.read_hashed({.file = 1, .offset = 0, .bytes = 1, .scratch_offset = 0}, scratch).error().code ==
+              errc::internal);
+    }
+}
+
+TEST_CASE("reads that are hashed on their way do not mix up between threads") {
+    const temporary_folder folder;
+    const auto path = folder.path() / "weights";
+    constexpr std::uint64_t part = 3 << 20, parts = 4;
+    std::vector<std::byte> content(part * parts);
+    for (std::uint64_t offset = 0; offset < content.size(); ++offset)
+        content[offset] = byte_at(offset);
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
+    const open_file opened(path);
+    model_file_reader reader;
+    reader.add(opened.descriptor(), path, true);
+    std::atomic<int> right = 0;
+    {
+        std::vector<std::jthread> threads;
+        for (std::uint64_t index = 0; index < parts; ++index)
+            threads.emplace_back([&, index] {
+                const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(read_alignment, part),
+                                                                         &std::free);
+                const std::span into(static_cast<std::byte*>(memory.get()), part);
+                const auto expected = content_hash(std::span(content).subspan(index * part, part));
+                for (int round = 0; round < 10; ++round) {
+                    const auto hash = reader.read_hashed(
+                        {.file = 0, .offset = index * part, .bytes = part, .scratch_offset = 0}, into);
+                    right += hash && *hash == expected && content_hash(into) == expected;
+                }
+            });
+    }
+    CHECK(right == 40);
 }
 
 TEST_CASE("a file system that refuses direct reads is said and read through the page cache") {

@@ -1,6 +1,8 @@
-// Input: the journal of an unfinished pack, and the same bytes as the checksums of a packed file. What is accepted must
+// Input: the journal of an unfinished pack, and the same bytes as the checksums of a packed file and as the record of
+// its experts' layout. What is accepted must
 // lie within bounds and be written again as it was read.
 #include "core/model/checksum_list.hpp"
+#include "core/model/packed_experts.hpp"
 #include "core/pack/pack_journal.hpp"
 
 #include <cstdint>
@@ -49,11 +51,23 @@ void check_checksums(std::string_view text) {
     require(again && again->size() == ranges->size());
 }
 
+void check_layout(std::string_view text) {
+    const auto layout = moira::parse_layout(text, "fuzz");
+    if (!layout)
+        return require(layout.error().code == moira::errc::corrupt_file ||
+                       layout.error().code == moira::errc::unsupported);
+    require(layout->tensor_bytes() % moira::packed_expert_alignment == 0);
+    require(layout->tensor_bytes() - layout->packed_bytes >= layout->scale_bytes());
+    const auto again = moira::parse_layout(moira::layout_text(*layout), "fuzz");
+    require(again && *again == *layout && again->plugin == layout->plugin);
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     check_journal(text);
     check_checksums(text);
+    check_layout(text);
     return 0;
 }

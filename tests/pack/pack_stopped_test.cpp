@@ -1,6 +1,6 @@
 // What is left when packing stops before its end, and how it goes on.
 #include "core/pack/pack_place.hpp"
-#include "tests/pack/packed_folder.hpp"
+#include "tests/pack/layout_plugins.hpp"
 
 #include <chrono>
 #include <csignal>
@@ -76,13 +76,21 @@ private:
 TEST_CASE("killed at random moments and started again, packing makes the same bytes") {
     std::mt19937 random(11);
     std::uint32_t kills = 0;
-    for (const auto precision : {packed_precision::keep, packed_precision::fp8}) {
+    const layout_plugins plugins("cpu_reference");
+    for (const auto& [precision, layout] :
+         {std::pair<packed_precision, const op_selector*>{packed_precision::keep, nullptr},
+          {packed_precision::fp8, nullptr},
+          {packed_precision::keep, plugins.host.get()},
+          {packed_precision::fp8, plugins.host.get()}}) {
         const temporary_folder folder(quick_place());
-        pack_well(request_for(small_model(), folder.path() / "undisturbed", precision));
+        auto undisturbed = request_for(small_model(), folder.path() / "undisturbed", precision);
+        undisturbed.layout = layout;
+        pack_well(undisturbed);
         const auto expected = contents_of(folder.path() / "undisturbed");
         for (int round = 0; round < 6; ++round) {
             const auto target = folder.path() / ("killed" + std::to_string(round));
             auto request = request_for(small_model(), target, precision);
+            request.layout = layout;
             request.commit_bytes = 20'000; // every expert or two
             // Longer each time: on a slow disk too it comes to its end.
             for (std::uint32_t limit_us = 4'000;
@@ -100,7 +108,7 @@ TEST_CASE("killed at random moments and started again, packing makes the same by
             CHECK_FALSE(fs::exists(target.string() + ".pack-journal"));
         }
     }
-    CHECK(kills > 12);
+    CHECK(kills > 24);
 }
 
 TEST_CASE("an interrupted pack keeps what was done and goes on from there") {

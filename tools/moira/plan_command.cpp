@@ -180,8 +180,9 @@ result<void> describe_disk(const plan_options& options, const opened_model& open
     if (!found)
         return tl::unexpected(found.error());
     machine.speed.disk_gb_s = found->gb_s;
-    machine.disk_source =
-        "probed, experts read and tiled by " + std::to_string(answer.wish.loader_threads) + " threads";
+    machine.disk_source = std::string("probed, experts read ") +
+                          (opened.source->scratch_bytes() > 0 ? "and tiled " : "") + "by " +
+                          std::to_string(answer.wish.loader_threads) + " threads";
     return {};
 }
 

@@ -63,6 +63,11 @@ class Packing(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.folder, name)
 
+    @staticmethod
+    def moira(*arguments):
+        return subprocess.run([executable(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=ANSWER_S, check=False)
+
     def packed(self, *options):
         done = pack(MODEL, self.path("packed"), *options)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -83,6 +88,29 @@ class Packing(unittest.TestCase):
         self.assertEqual(rounded["expert_bytes"], 8 * 32 * 3 * (256 * 128 + 2 * 4))
         self.assertLess(rounded["bytes_after"], kept["bytes_after"])
         self.assertGreater(rounded["shards"], 1)
+
+    def test_a_layout_of_kernels_is_said_refused_by_others_and_undone(self):
+        native, made = self.packed("--layout", "cpu_reference")
+        self.assertIn("cpu_reference", made["layout"])
+        self.assertEqual(json.loads(self.moira("inspect", native, "--json").stdout)["expert_layout"], made["layout"])
+        with open(os.path.join(native, "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["moira_pack"]["layout"]["plugin"], "cpu_reference")
+        question = ("-p", "Once upon a time", "-n", "4", "--json", "--set", "experts.ram_budget=30%", "--set")
+        answers = set()
+        done = pack(native, self.path("plain"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIsNone(json.loads(done.stdout)["layout"])
+        for model in (MODEL, native, self.path("plain")):
+            run = self.moira("run", "-m", model, *question, "compute.plugin=cpu_reference")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            answers.add(json.loads(run.stdout)["logits_hash"])
+        self.assertEqual(len(answers), 1)
+        other = self.moira("run", "-m", native, *question, "compute.plugin=cpu_avx2")
+        if "not usable" not in other.stderr:
+            self.assertNotEqual(other.returncode, 0)
+            self.assertIn("moira pack", other.stdout + other.stderr)
+        self.assertNotEqual(pack(MODEL, self.path("nowhere"), "--layout", "no_such_plugin").returncode, 0)
+        self.assertFalse(os.path.exists(self.path("nowhere")))
 
     def test_what_cannot_be_packed_is_refused(self):
         for target in (MODEL, os.path.join(MODEL, "packed")):

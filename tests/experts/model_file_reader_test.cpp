@@ -149,6 +149,32 @@ TEST_CASE("reads that are hashed on their way do not mix up between threads") {
     CHECK(right == 40);
 }
 
+TEST_CASE("pieces that the system refuses, or that do not come whole, are said, and the next read is as good as any") {
+    const temporary_folder folder;
+    const auto path = folder.path() / "weights";
+    constexpr std::uint64_t bytes = 4 << 20;
+    std::vector<char> content(bytes, 'x');
+    std::ofstream(path, std::ios::binary).write(content.data(), bytes);
+    const open_file opened(path);
+    const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(read_alignment, bytes), &std::free);
+    const std::span into(static_cast<std::byte*>(memory.get()), bytes);
+    pieced_reader reader;
+    std::uint64_t told = 0;
+    const auto arrived = [&](std::uint64_t done) {
+        CHECK(done > told);
+        told = done;
+    };
+    CHECK_FALSE(reader.read(-1, into, bytes, 0, arrived));
+    CHECK(told == 0);
+    CHECK_FALSE(reader.read(opened.descriptor(), into, bytes, 2 << 20, arrived)); // half of it lies behind the end
+    CHECK(told < bytes);
+    told = 0;
+    if (reader.read(opened.descriptor(), into, bytes, 0, arrived)) { // where the system lets us
+        CHECK(told == bytes);
+        CHECK(std::memcmp(into.data(), content.data(), bytes) == 0);
+    }
+}
+
 TEST_CASE("a file system that refuses direct reads is said and read through the page cache") {
     const std::filesystem::path path = "/proc/version";
     const open_file opened(path);

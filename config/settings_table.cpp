@@ -75,7 +75,7 @@ constexpr std::array rows{
     plain<&s::experts, &experts::measure_prediction>("experts.measure_prediction", "",
                                                      "measure every predictor in every step, for statistics"),
     text<&s::experts, &experts::predictor>("experts.predictor",
-                                           "gate, heads:FILE, history, history:FILE, previous or prompt; empty: gate"),
+                                           "gate, heads:FILE, history, history:FILE, previous, prompt or drafted; empty: gate"),
     text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions),
     text<&s::experts, &experts::profile>(
         "experts.profile",

@@ -16,6 +16,9 @@ namespace {
 
 using sequence_pointer = std::unique_ptr<sequence>;
 
+/// Ended requests that a plan names: whoever keeps things by request and misses one must bound them anyway.
+constexpr std::size_t ended_told_max = 256;
+
 /// A chunk of the step in flight. When its sequence leaves the running set meanwhile, the chunk keeps the pages: the
 /// kernels of that step still write to them.
 struct flying_chunk {
@@ -53,6 +56,7 @@ struct batcher::impl {
     std::int32_t rows_decoding = 0; ///< of the newest step, drafts included; 0: it has prompt rows too
     batch_statistics counts;
     std::vector<follow_order> orders;
+    std::vector<request_id> ended_ids; ///< since the newest plan; at most ended_told_max
 
     impl(const batch_options& options, token_bytes_function bytes)
         : limits(within_bounds(options)), token_bytes(std::move(bytes)), pages(limits.kv), drafts(limits.speculation) {}
@@ -232,6 +236,7 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
     auto plan = std::make_shared<step_plan>(build_step(++number, chunks, pages.page_tokens()));
     plan->to_verify = to_verify;
     plan->holds_drafts = drafted_rows > 0;
+    plan->ended = std::exchange(ended_ids, {});
     in_flight = true;
     rows_decoding = decoding ? plan->rows() : 0;
     ++counts.steps;
@@ -297,6 +302,8 @@ void batcher::impl::end(sequence& ending, sequence_output& output, finish_reason
                         time_point now) {
     ending.finish(output, reason, std::move(why), now);
     drop_pages(ending);
+    if (ended_ids.size() < ended_told_max)
+        ended_ids.push_back(ending.id());
     count_end(reason);
     remove(ending);
 }

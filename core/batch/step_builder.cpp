@@ -15,6 +15,7 @@ void add_rows(step_plan& plan, const step_chunk& chunk, std::int32_t page_tokens
         const std::int32_t page = owner.pages.pages[static_cast<std::size_t>(position / page_tokens)].value;
         plan.tokens.push_back(row < chunk.rows ? owner.tokens()[static_cast<std::size_t>(position)]
                                                : chunk.draft[static_cast<std::size_t>(row - chunk.rows)]);
+        plan.requests.push_back(owner.id());
         plan.positions.push_back(position);
         plan.slots.push_back(page * page_tokens + position % page_tokens);
         plan.attention_rows.push_back({position, position + 1, table_offset, -1});

@@ -38,12 +38,14 @@ struct draft_request {
 struct step_plan {
     std::uint64_t number = 0;
     std::vector<token_id> tokens;
+    std::vector<request_id> requests;  ///< whose row it is; empty: nobody says
     std::vector<std::int32_t> positions;
     std::vector<std::int32_t> slots;  ///< token slot in the KV pool: page * page_tokens + position % page_tokens
     std::vector<moira_attention_row> attention_rows;
     std::vector<std::int32_t> page_table;  ///< pages of all sequences, one after another
     std::vector<sample_request> samples;
     std::vector<draft_request> draft_requests;  ///< one per sequence where the model drafts, otherwise none
+    std::vector<request_id> ended;  ///< requests, since the plan before: what is known of them may go
     std::int32_t sequences = 0;
     bool holds_drafts = false;  ///< the next step waits for the verifier's verdict
     bool to_verify = false;  ///< the verifier wants to see it: it holds drafts or samples of texts that are followed

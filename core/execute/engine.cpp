@@ -113,6 +113,8 @@ result<void> engine::impl::run_rows(const step_plan& plan, const logits_function
     const auto drafted = drafted_rows(plan);
     const auto prompts = prompt_rows(plan);
     const step_context step{model.shape(), weights, arena, *queue, probe.get(), drafted, prompts, pruning.get(), route_choice};
+    if (probe)
+        probe->begin_step(plan, plan.rows() > limits.rows_max ? 0 : store->hint_visits_wanted());
     if (plan.rows() > limits.rows_max) {
         if (plan.rows() > step_rows || observer || route_choice)
             return fail(errc::internal, "a step of " + std::to_string(plan.rows()) + " rows");
@@ -121,7 +123,7 @@ result<void> engine::impl::run_rows(const step_plan& plan, const logits_function
     if (auto done = arena.upload(plan, *queue); !done)
         return done;
     if (probe)
-        probe->begin_step(plan, store->wants_hints());
+        probe->give_first_hints(*store);
     std::vector<std::int32_t> rows;
     rows.reserve(plan.samples.size());
     for (const auto& sample : plan.samples)

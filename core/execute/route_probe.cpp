@@ -10,11 +10,27 @@ namespace moira {
 
 namespace {
 
-/// Computed on the host from routing alone, one layer ahead.
-constexpr std::array context_sources{route_source::history, route_source::previous, route_source::prompt};
+/// Computed on the host from routing alone.
+constexpr std::array context_sources{route_source::history, route_source::previous, route_source::prompt,
+                                     route_source::history2, route_source::drafted};
+static_assert(hint_visits_max == 2, "sources look one layer ahead, or two");
 
 bool is_context_source(route_source source) noexcept {
     return std::find(context_sources.begin(), context_sources.end(), source) != context_sources.end();
+}
+
+/// The same source two layers ahead; itself where the distance makes no difference.
+constexpr route_source two_ahead(route_source source) noexcept {
+    switch (source) {
+    case route_source::early:
+        return route_source::gate2;
+    case route_source::heads:
+        return route_source::heads2;
+    case route_source::history:
+        return route_source::history2;
+    default:
+        return source;
+    }
 }
 
 /// The router's choice of `ranks` experts.
@@ -34,14 +50,19 @@ std::int32_t probe_ranks(const model_shape& shape) noexcept {
 
 route_probe::route_probe(const model_shape& shape, const execution_limits& limits, const op_selector& selector,
                          std::shared_ptr<route_board> board, const route_probe_options& options)
-    : shape_(shape), page_tokens_(limits.page_tokens), top_k_(static_cast<std::size_t>(shape.moe.top_k)),
-      ranks_(static_cast<std::size_t>(board->ranks())),
+    : shape_(shape), layers_(shape.layer_is_moe), page_tokens_(limits.page_tokens),
+      top_k_(static_cast<std::size_t>(shape.moe.top_k)), ranks_(static_cast<std::size_t>(board->ranks())),
       rows_max_(static_cast<std::size_t>(std::min(route_rows_max, limits.rows_max))), board_(std::move(board)),
       audit_always_(options.audit_always),
       hinted_ranks_(std::min(ranks_, static_cast<std::size_t>(options.hinted_ranks_max))), ops_(selector),
       context_(shape, static_cast<std::int32_t>(rows_max_), board_->ranks(), options.history),
-      absent_(static_cast<std::size_t>(shape.moe.experts), 1.0F) {
-    hints_.reserve(absent_.size());
+      of_rows_(static_cast<std::uint32_t>(shape.moe.experts)), next_ids_(ranks_) {
+    for (std::int32_t layer = 0; layer < shape.layers; ++layer)
+        if (layers_.ordinal(layer) >= 0)
+            of_ordinal_.push_back(layer);
+    of_row_.reserve(ranks_);
+    hints_.reserve(static_cast<std::size_t>(shape.moe.experts));
+    last_rows_.reserve(rows_max_);
 }
 
 result<std::unique_ptr<route_probe>> route_probe::create(const model_shape& shape, const execution_limits& limits,
@@ -88,17 +109,46 @@ result<void> route_probe::create_buffers(const op_provider& memory) {
     return {};
 }
 
-void route_probe::begin_step(const step_plan& plan, bool hints_wanted) {
+void route_probe::begin_step(const step_plan& plan, std::size_t hint_visits) {
     step_ = plan.number;
     const auto rows = static_cast<std::size_t>(plan.rows());
     rows_ = rows <= rows_max_ ? rows : 0;
     audit_ = rows_ > 0 && (audit_always_ || plan.number % route_audit_steps == 0);
-    hints_wanted_ = rows_ > 0 && hints_wanted;
-    if (rows_ > 0)
-        context_.begin_step(plan, page_tokens_);
+    hint_visits_ = rows_ > 0 ? std::min(hint_visits, hint_visits_max) : 0;
     for (auto& of_source : predictions_)
         for (auto& of_layer : of_source)
-            of_layer.layer = -1;
+            of_layer.ordinal = -1;
+    context_.begin_step(plan, page_tokens_, rows_ > 0);
+    find_last_rows(plan);
+    predict_by_context(0);
+}
+
+/// A sequence goes on behind exactly one of its rows that are sampled: behind its last true one, or one of its drafts.
+void route_probe::find_last_rows(const step_plan& plan) {
+    last_rows_.clear();
+    // Where the model drafts, its own layer is visited before the next step's.
+    if (hint_visits_ == 0 || !plan.draft_requests.empty())
+        return;
+    for (auto first = plan.samples.begin(); first != plan.samples.end();) {
+        const auto end =
+            std::find_if(first + 1, plan.samples.end(), [](const sample_request& each) { return !each.follows_draft; });
+        for (const float weight = 1.0F / static_cast<float>(end - first); first != end; ++first)
+            last_rows_.push_back({static_cast<std::size_t>(first->row), weight});
+    }
+}
+
+/// Whether hints are made of `source`, or of it where the chosen one says nothing.
+bool route_probe::hinted(route_source source) const noexcept {
+    const auto chosen = board_->hints();
+    if (hint_visits_ > 0 && source == chosen)
+        return true;
+    // What a draft chose is for the first layers, which no router predicts.
+    const bool by_router = chosen == route_source::early || chosen == route_source::drafted;
+    if (source == route_source::early)
+        return hint_visits_ > 0 && by_router;
+    if (source == route_source::gate2)
+        return hint_visits_ > 1 && by_router;
+    return hint_visits_ > 1 && source == two_ahead(chosen);
 }
 
 /// A norm, a linear map and a choice on the residual stream as it is now. Scores go to a buffer that the true router
@@ -106,7 +156,8 @@ void route_probe::begin_step(const step_plan& plan, bool hints_wanted) {
 result<void> route_probe::evaluate(const step_context& step, const scoring& how, std::int32_t layer,
                                    route_source source) {
     auto& arena = step.arena;
-    auto& into = at(source, layer);
+    const auto ordinal = layers_.ordinal(layer);
+    auto& into = at(source, ordinal);
     const auto normalize =
         norm_args(*how.normalize, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
     const auto score = linear_args(*how.score, arena, arena.normed.as<float>(), step.shape.hidden,
@@ -125,7 +176,7 @@ result<void> route_probe::evaluate(const step_context& step, const scoring& how,
     if (auto done = step.queue.download(into.host.data(), into.ids.as<void>(), rows_ * ranks_ * sizeof(std::int32_t));
         !done)
         return done;
-    into.layer = layer;
+    into.ordinal = ordinal;
     return {};
 }
 
@@ -155,21 +206,24 @@ result<void> route_probe::before_attention(const step_context& step, const model
     return audit_ ? evaluate_router(step, layer.index, route_source::layer_input) : result<void>();
 }
 
+/// Routers and heads on the layer `ahead` of this one. Where no head was trained the router speaks.
+result<void> route_probe::evaluate_ahead(const step_context& step, const model_layer& from, std::int32_t ahead) {
+    const auto by_router = ahead == 1 ? route_source::early : route_source::gate2;
+    const auto by_head = ahead == 1 ? route_source::heads : route_source::heads2;
+    result<void> done;
+    if (wanted(by_router) || (hinted(by_head) && !has_head(from.index, ahead)))
+        done = evaluate_router(step, from.index + ahead, by_router);
+    if (done && wanted(by_head) && has_head(from.index, ahead))
+        done = evaluate_head(step, from, ahead);
+    return done;
+}
+
 result<void> route_probe::after_attention(const step_context& step, const model_layer& layer) {
     if (rows_ == 0)
         return {};
-    const auto next = layer.index + 1;
-    const bool hints_by_heads = hints_wanted_ && board_->hints() == route_source::heads;
-    result<void> done;
-    // Where no head was trained the router speaks.
-    if (wanted(route_source::early) || (hints_by_heads && !has_head(layer.index, 1)))
-        done = evaluate_router(step, next, route_source::early);
-    if (done && audit_)
-        done = evaluate_router(step, next + 1, route_source::gate2);
-    if (done && has_head(layer.index, 1) && wanted(route_source::heads))
-        done = evaluate_head(step, layer, 1);
-    if (done && has_head(layer.index, 2) && audit_)
-        done = evaluate_head(step, layer, 2);
+    auto done = evaluate_ahead(step, layer, 1);
+    if (done)
+        done = evaluate_ahead(step, layer, 2);
     if (done && audit_)
         done = evaluate_router(step, layer.index, route_source::control);
     return done;
@@ -188,6 +242,7 @@ void route_probe::copy_prediction(const prediction& predicted, std::size_t row, 
 
 void route_probe::push_observations(std::int32_t layer, std::span<const std::int32_t> ids,
                                     std::span<const std::int32_t> ran) {
+    const auto ordinal = layers_.ordinal(layer);
     for (std::size_t row = 0; row < rows_; ++row) {
         route_observation seen;
         seen.step = step_;
@@ -202,8 +257,8 @@ void route_probe::push_observations(std::int32_t layer, std::span<const std::int
         for (std::size_t rank = 0; rank < top_k_; ++rank)
             seen.chosen[rank] = static_cast<std::uint16_t>(ids[row * top_k_ + rank]);
         for (const auto source : route_source_list)
-            if (at(source, layer).layer == layer)
-                copy_prediction(at(source, layer), row, source, seen);
+            if (predicts(source, ordinal))
+                copy_prediction(at(source, ordinal), row, source, seen);
         if (seen.sources != 0 || board_->teaches())
             board_->ring().push(seen);
     }
@@ -211,51 +266,104 @@ void route_probe::push_observations(std::int32_t layer, std::span<const std::int
 
 void route_probe::routed(const model_layer& layer, std::span<const std::int32_t> ids,
                          std::span<const std::int32_t> ran) {
-    if (rows_ == 0)
-        return;
     push_observations(layer.index, ids, ran);
-    context_.routed(layer.index, ids);
-    const auto next = layer.index + 1;
+    const auto ordinal = layers_.ordinal(layer.index);
+    context_.routed(ordinal, ids);
+    predict_by_context(ordinal + 1);
+}
+
+/// `passed` layers have chosen: predicts the two behind them.
+void route_probe::predict_by_context(std::int32_t passed) {
+    const auto predict = [this](route_source source, std::int32_t ordinal) {
+        auto& into = at(source, ordinal);
+        into.ordinal = context_.predict(source, ordinal, std::span(into.host).first(rows_ * ranks_)) ? ordinal : -1;
+    };
     for (const auto source : context_sources) {
-        if (!wanted(source) || (source == route_source::history && !context_.has_history()))
+        const bool by_history = source == route_source::history || source == route_source::history2;
+        if (rows_ == 0 || !wanted(source) || (by_history && !context_.has_history()))
             continue;
-        auto& into = at(source, next);
-        into.layer = context_.predict(source, next, std::span(into.host).first(rows_ * ranks_)) ? next : -1;
+        if (source != route_source::history2)
+            predict(source, passed);
+        // The same as will be said of it a layer later, but for the history.
+        if (source == route_source::history2 || (source != route_source::history && hint_visits_ > 1 && hinted(source)))
+            predict(source, passed + 1);
     }
 }
 
-route_probe::prediction* route_probe::prediction_for_hints(std::int32_t layer) noexcept {
-    if (rows_ == 0 || !hints_wanted_)
-        return nullptr;
-    for (const auto source : {board_->hints(), route_source::early})
-        if (auto& predicted = at(source, layer); predicted.layer == layer)
-            return &predicted;
-    return nullptr;
+/// The source that hints for a layer are made of: what looks one layer ahead first.
+std::optional<route_source> route_probe::source_for_hints(std::int32_t ordinal) const noexcept {
+    if (hint_visits_ == 0)
+        return std::nullopt;
+    const auto chosen = board_->hints();
+    const auto near = chosen == route_source::drafted ? route_source::early : chosen;
+    for (const auto source : {near, route_source::early, two_ahead(near), route_source::gate2, chosen})
+        if (predicts(source, ordinal))
+            return source;
+    return std::nullopt;
+}
+
+bool route_probe::predicts_after(const model_layer& layer) const noexcept {
+    const auto passed = layers_.passed(layer.index);
+    for (std::size_t visits = 1; visits <= hint_visits_; ++visits)
+        if (source_for_hints(passed + static_cast<std::int32_t>(visits) - 1))
+            return true;
+    return false;
+}
+
+void route_probe::give_first_hints(expert_store& store) {
+    hint_ahead(0, store);
 }
 
 void route_probe::give_hints(const model_layer& layer, expert_store& store) {
-    const auto* next = prediction_for_hints(layer.index + 1);
-    if (!next)
-        return;
-    // Rows err independently enough: an expert stays unwanted when every row that names it is wrong.
-    for (std::size_t row = 0; row < rows_; ++row)
-        for (std::size_t rank = 0; rank < hinted_ranks_; ++rank) {
-            const auto expert = next->host[row * ranks_ + rank];
-            if (expert < 0 || expert >= shape_.moe.experts)
-                continue; // a kernel's output is not trusted to index host memory
-            auto& unwanted = absent_[static_cast<std::size_t>(expert)];
-            if (unwanted == 1.0F)
-                hints_.push_back({expert, 0.0F});
-            // A probability is below 1, so that `unwanted` is 1 only for experts that nobody named.
-            unwanted *= 1.0F - board_->probability(next->layer, static_cast<std::int32_t>(rank));
+    hint_ahead(layers_.passed(layer.index), store);
+}
+
+/// `passed` layers have been visited: hints for the visits behind them, the next one first.
+void route_probe::hint_ahead(std::int32_t passed, expert_store& store) {
+    for (std::size_t visits = 1; visits <= hint_visits_; ++visits) {
+        const auto ordinal = passed + static_cast<std::int32_t>(visits) - 1;
+        if (ordinal < layers_.count()) {
+            const auto source = source_for_hints(ordinal);
+            if (!source)
+                continue;
+            const auto& ids = at(*source, ordinal).host;
+            for (std::size_t row = 0; row < rows_; ++row)
+                add_row(*source, ordinal, std::span(ids).subspan(row * ranks_, ranks_), 1.0F);
+        } else {
+            add_next_step(ordinal - layers_.count());
         }
-    for (auto& hint : hints_)
-        hint.probability = 1.0F - std::exchange(absent_[static_cast<std::size_t>(hint.expert)], 1.0F);
-    std::sort(hints_.begin(), hints_.end(), [](const expert_hint& a, const expert_hint& b) {
-        return a.probability > b.probability || (a.probability == b.probability && a.expert < b.expert);
-    });
-    store.hint(next->layer, hints_);
-    hints_.clear();
+        // Rows err independently enough: an expert stays unwanted when every row that names it is wrong.
+        for (const auto& each : of_rows_.take())
+            hints_.push_back({each.expert, each.probability});
+        if (!hints_.empty())
+            store.hint(of_ordinal_[static_cast<std::size_t>(ordinal % layers_.count())], hints_, visits);
+        hints_.clear();
+    }
+}
+
+/// What one row will want; `weight`: how likely the row itself is.
+void route_probe::add_row(route_source source, std::int32_t ordinal, std::span<const std::int32_t> ids, float weight) {
+    const auto layer = of_ordinal_[static_cast<std::size_t>(ordinal)];
+    for (std::size_t rank = 0; rank < hinted_ranks_; ++rank)
+        // A kernel's output is not trusted to index host memory.
+        if (ids[rank] >= 0 && ids[rank] < shape_.moe.experts)
+            of_row_.push_back(
+                {ids[rank], weight * board_->probability(source, layer, static_cast<std::int32_t>(rank))});
+    of_rows_.add(of_row_);
+    of_row_.clear();
+}
+
+/// The first layers of the next step, by sources that need no state of it.
+void route_probe::add_next_step(std::int32_t ordinal) {
+    const auto chosen = board_->hints();
+    const bool by_history = chosen == route_source::history;
+    if (std::find(context_sources.begin(), context_sources.end(), chosen) == context_sources.end() ||
+        ordinal >= layers_.count() || (by_history && !context_.has_history()))
+        return;
+    const auto source = ordinal > 0 ? two_ahead(chosen) : chosen;
+    for (const auto& last : last_rows_)
+        if (context_.predict_next(source, ordinal, last.row, next_ids_))
+            add_row(source, ordinal, next_ids_, last.weight);
 }
 
 } // namespace moira

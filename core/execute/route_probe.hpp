@@ -6,10 +6,12 @@
 #include "core/execute/route_heads.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/route/route_board.hpp"
+#include "core/route/trace_predictor.hpp"
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,10 +30,11 @@ std::int32_t probe_ranks(const model_shape& shape) noexcept;
 
 /// What a probe is made for.
 struct route_probe_options {
-    bool audit_always = false;                ///< measure every source in every step
-    std::shared_ptr<history_model> history;   ///< null: none
-    const linear_heads* heads = nullptr;      ///< null: none; read while the probe is made
-    std::int32_t hinted_ranks_max = static_cast<std::int32_t>(route_ids_max); ///< of a prediction: what is worth loading
+    bool audit_always = false;              ///< measure every source in every step
+    std::shared_ptr<history_model> history; ///< null: none
+    const linear_heads* heads = nullptr;    ///< null: none; read while the probe is made
+    std::int32_t hinted_ranks_max =
+        static_cast<std::int32_t>(route_ids_max); ///< of a prediction: what is worth loading
 };
 
 /// Predicts experts before their layer's turn and compares what was predicted with what is chosen then. Evaluates
@@ -50,8 +53,11 @@ public:
     /// Of the ops that only predictions launch; the arena's workspace must be as large.
     std::uint64_t workspace_bytes() const noexcept { return ops_.workspace_bytes(); }
 
-    /// `hints_wanted`: somebody can use hints in this step.
-    void begin_step(const step_plan& plan, bool hints_wanted);
+    /// `hint_visits`: how many visits ahead somebody can use hints in this step. Borrows `plan` until its end.
+    void begin_step(const step_plan& plan, std::size_t hint_visits);
+
+    /// Tells the store what the first layers will probably want, where routing so far says it. Before the first layer.
+    void give_first_hints(expert_store& store);
 
     /// The residual stream is the layer's input.
     result<void> before_attention(const step_context& step, const model_layer& layer);
@@ -63,19 +69,31 @@ public:
     /// ranks of each row, the others are negative. The queue is idle.
     void routed(const model_layer& layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> ran);
 
-    /// Tells the store what the layer after this one will probably want. The queue is idle, and this layer's demand
-    /// loads have been asked for.
+    /// A step too large to be predicted is computed in blocks of rows: the layer has chosen `ids` [rows, top_k] for
+    /// one.
+    void prompt_routed(const model_layer& layer, const step_plan& rows, std::span<const std::int32_t> ids) {
+        context_.prompt_routed(layers_.ordinal(layer.index), rows, ids);
+    }
+
+    /// Tells the store what the next layers with experts will probably want, behind the last one those of the next
+    /// step. The queue is idle, and this layer's demand loads have been asked for.
     void give_hints(const model_layer& layer, expert_store& store);
 
-    /// Whether give_hints would have something to say about the layer after this one.
-    bool predicts_after(const model_layer& layer) noexcept { return prediction_for_hints(layer.index + 1) != nullptr; }
+    /// Whether give_hints would have something to say behind this layer.
+    bool predicts_after(const model_layer& layer) const noexcept;
 
 private:
     /// What one source says of one layer, on its way from the device or made on the host.
     struct prediction {
         device_buffer ids;              ///< i32 [route_rows_max, ranks]; empty for sources on the host
         std::vector<std::int32_t> host; ///< the same
-        std::int32_t layer = -1;        ///< that is predicted; -1: nothing
+        std::int32_t ordinal = -1;      ///< of the layer that is predicted, among those that route; -1: nothing
+    };
+
+    /// A row of the step behind which its sequence may go on, and how likely among its other rows.
+    struct last_row {
+        std::size_t row = 0;
+        float weight = 1;
     };
 
     /// A layer ahead and two, and the one whose turn it is.
@@ -95,17 +113,30 @@ private:
     result<void> evaluate(const step_context& step, const scoring& how, std::int32_t layer, route_source source);
     result<void> evaluate_router(const step_context& step, std::int32_t layer, route_source source);
     result<void> evaluate_head(const step_context& step, const model_layer& from, std::int32_t ahead);
+    result<void> evaluate_ahead(const step_context& step, const model_layer& from, std::int32_t ahead);
     void push_observations(std::int32_t layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> ran);
+    void predict_by_context(std::int32_t passed);
+    void find_last_rows(const step_plan& plan);
     void copy_prediction(const prediction& predicted, std::size_t row, route_source source,
                          route_observation& seen) const;
-    prediction* prediction_for_hints(std::int32_t layer) noexcept;
+    std::optional<route_source> source_for_hints(std::int32_t ordinal) const noexcept;
+    void hint_ahead(std::int32_t passed, expert_store& store);
+    void add_row(route_source source, std::int32_t ordinal, std::span<const std::int32_t> ids, float weight);
+    void add_next_step(std::int32_t ordinal);
     bool has_head(std::int32_t from, std::int32_t ahead) const noexcept;
-    bool wanted(route_source source) const noexcept { return audit_ || (hints_wanted_ && source == board_->hints()); }
-    prediction& at(route_source source, std::int32_t layer) noexcept {
-        return predictions_[static_cast<std::size_t>(source)][static_cast<std::size_t>(layer) % layers_open];
+    bool hinted(route_source source) const noexcept;
+    bool wanted(route_source source) const noexcept { return audit_ || hinted(source); }
+    std::size_t place(std::int32_t ordinal) const noexcept { return static_cast<std::size_t>(ordinal) % layers_open; }
+    prediction& at(route_source source, std::int32_t ordinal) noexcept {
+        return predictions_[static_cast<std::size_t>(source)][place(ordinal)];
+    }
+    bool predicts(route_source source, std::int32_t ordinal) const noexcept {
+        return ordinal >= 0 && predictions_[static_cast<std::size_t>(source)][place(ordinal)].ordinal == ordinal;
     }
 
     const model_shape& shape_;
+    routing_layers layers_;
+    std::vector<std::int32_t> of_ordinal_; ///< layers that route
     std::int32_t page_tokens_;
     std::size_t top_k_, ranks_, rows_max_;
     std::shared_ptr<route_board> board_;
@@ -119,12 +150,16 @@ private:
 
     std::uint64_t step_ = 0;
     std::size_t rows_ = 0;
-    bool hints_wanted_ = false, audit_ = false; ///< of this step
+    std::size_t hint_visits_ = 0;     ///< of this step
+    bool audit_ = false;              ///< the same
+    std::vector<last_row> last_rows_; ///< the same; none where the next step's layers are not the next to be visited
     std::array<std::array<prediction, layers_open>, route_sources> predictions_;
 
-    // for give_hints, so that it allocates nothing
-    std::vector<float> absent_;      ///< [experts]: probability that no row wants it
-    std::vector<expert_hint> hints_; ///< empty between calls
+    // for hints, so that they allocate nothing
+    prediction_union of_rows_;
+    std::vector<predicted_expert> of_row_; ///< empty between calls
+    std::vector<expert_hint> hints_;       ///< the same
+    std::vector<std::int32_t> next_ids_;   ///< [ranks]
 };
 
 } // namespace moira

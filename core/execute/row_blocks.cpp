@@ -1,5 +1,6 @@
 #include "core/execute/expert_block.hpp"
 #include "core/execute/layer_loop.hpp"
+#include "core/execute/route_probe.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -31,6 +32,8 @@ row_block cut(const step_context& step, const step_plan& plan, std::int32_t firs
     row_block block;
     block.plan.number = plan.number;
     block.plan.tokens = slice(plan.tokens, first, count);
+    if (!plan.requests.empty())
+        block.plan.requests = slice(plan.requests, first, count);
     block.plan.positions = slice(plan.positions, first, count);
     block.plan.slots = slice(plan.slots, first, count);
     block.plan.attention_rows = slice(plan.attention_rows, first, count);
@@ -208,6 +211,12 @@ result<void> pass_experts(const step_context& step, const model_layer& layer, co
     return {};
 }
 
+/// What the router has chosen last, on the host, [rows, top_k].
+std::span<const std::int32_t> chosen_ids(const step_context& step, std::int32_t rows) {
+    return std::span(step.arena.host_expert_ids)
+        .first(static_cast<std::size_t>(rows) * static_cast<std::size_t>(step.shape.moe.top_k));
+}
+
 /// Attention of a block, and what follows of it where no experts have to be shared with other blocks.
 result<void> begin_layer(const step_context& step, const model_layer& layer, row_block& block, float* kv_pool,
                          expert_store& store, double& stall_s) {
@@ -263,10 +272,14 @@ result<void> forward_in_blocks(const step_context& step, const step_plan& plan, 
     }
     for (const auto& layer : step.weights.layers) {
         auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
-        for (auto& block : blocks)
+        const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
+        for (auto& block : blocks) {
             if (auto done = begin_layer(context_of(block), layer, block, kv_pool, store, stall_s); !done)
                 return done;
-        const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
+            // Too many rows to predict, and a prompt that says much about what its answer will want.
+            if (moe && step.probe)
+                step.probe->prompt_routed(layer, block.plan, chosen_ids(step, block.plan.rows()));
+        }
         if (!moe || step.arena.staging.needed())
             continue;
         if (auto done = pass_experts(plain, layer, *moe, blocks, store, stall_s); !done)

@@ -186,6 +186,10 @@ public:
     /// Whether a hint could lead to a load now: when not, evaluating a predictor is for statistics only.
     bool wants_hints() const;
 
+    /// How many visits ahead hints are wanted now: 0 when wants_hints() is false; hint_visits_max when everything that
+    /// finds an idle link is loaded, or when hints for the next visit come too late to save a demand load's stall.
+    std::size_t hint_visits_wanted() const;
+
     /// `experts` of `layer` (distinct, the likeliest first) will probably be wanted by its next visit, which is the
     /// `visits`-th from now on (1 .. hint_visits_max): when another layer is visited in its place, the hint is dropped.
     /// Replaces the hint for that visit. Never waits; wakes a loader only when there is something to load. Give it

@@ -81,11 +81,18 @@ void expert_store::set_prefetch(const prefetch_policy& policy) {
 }
 
 bool expert_store::wants_hints() const {
+    return hint_visits_wanted() > 0;
+}
+
+std::size_t expert_store::hint_visits_wanted() const {
     const std::lock_guard held(impl_->lock);
-    const auto& table = impl_->table;
+    const auto& hints = impl_->hints;
     // With the likeliest prediction lately and a free slot: what no hint can beat.
-    return impl_->queue.can_speculate() && table.resident() < impl_->sizes.routed_experts &&
-           impl_->worth_loading(static_cast<float>(impl_->hints.likeliest()), residency_table::speculative_room::free);
+    if (!impl_->queue.can_speculate() || impl_->table.resident() >= impl_->sizes.routed_experts ||
+        !impl_->worth_loading(static_cast<float>(hints.likeliest()), residency_table::speculative_room::free))
+        return 0;
+    const bool in_time = hints.policy.mode == prefetch_mode::automatic && hints.lead_s() >= impl_->stall_per_load_s;
+    return in_time ? 1 : hint_visits_max;
 }
 
 void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits) {

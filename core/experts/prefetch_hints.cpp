@@ -38,25 +38,30 @@ void prefetch_hints::drop(open_hint& hint) noexcept {
 
 void prefetch_hints::give(std::int32_t layer, std::span<const expert_hint> absent, std::size_t given,
                           std::chrono::steady_clock::time_point now, std::size_t visits) {
-    open_hint& hint = open_[std::clamp(visits, std::size_t{1}, hint_visits_max) - 1];
+    visits = std::clamp(visits, std::size_t{1}, hint_visits_max);
+    open_hint& hint = open_[visits - 1];
     drop_waiting(hint);
     // What an earlier hint for the same visit has loaded already counts as hinted, too.
     if (hint.layer != layer)
-        std::fill(hint.absent.begin(), hint.absent.end(), false);
+        std::fill(hint.absent.begin(), hint.absent.end(), std::uint8_t{0});
     hint.layer = layer;
+    hint.visits = visits;
     hint.given_at = now;
+    auto& of_distance = promises_[visits - 1];
     for (const expert_hint& named : absent) {
-        auto known = hint.absent[static_cast<std::size_t>(named.expert)];
-        counts_.absent += !known;
-        promised_ += known ? 0.0 : static_cast<double>(named.probability);
-        known = true;
+        auto& known = hint.absent[static_cast<std::size_t>(named.expert)];
+        if (known != 0)
+            continue;
+        ++counts_.absent;
+        of_distance.promised += static_cast<double>(named.probability);
+        known = static_cast<std::uint8_t>(visits);
     }
-    if (promised_ > promises_max) {
-        promised_ /= 2;
-        kept_ /= 2;
+    if (of_distance.promised > promises_max) {
+        of_distance.promised /= 2;
+        of_distance.kept /= 2;
     }
     if (!absent.empty()) {
-        const double best = static_cast<double>(absent.front().probability) * correction();
+        const double best = static_cast<double>(absent.front().probability) * correction(visits);
         likeliest_ = std::max(best, likeliest_ * likeliest_kept);
     }
     counts_.given += given;
@@ -72,13 +77,15 @@ std::optional<prefetch_hints::taken_hint> prefetch_hints::take() {
             continue;
         const expert_hint likeliest = hint.waiting.back();
         hint.waiting.pop_back();
-        return taken_hint{hint.layer, likeliest.expert, likeliest.probability * static_cast<float>(correction())};
+        return taken_hint{hint.layer, likeliest.expert,
+                          likeliest.probability * static_cast<float>(correction(hint.visits))};
     }
     return std::nullopt;
 }
 
-double prefetch_hints::correction() const noexcept {
-    return promised_ < promises_min ? 1.0 : std::min(kept_ / promised_, 1.0);
+double prefetch_hints::correction(std::size_t visits) const noexcept {
+    const auto& made = promises_[visits - 1];
+    return made.promised < promises_min ? 1.0 : std::min(made.kept / made.promised, 1.0);
 }
 
 void prefetch_hints::wave_begins(std::int32_t layer, std::chrono::steady_clock::time_point now) {
@@ -102,10 +109,12 @@ void prefetch_hints::missed(std::int32_t layer, std::int32_t expert) {
     if (layer != judged_.layer)
         return;
     ++counts_.misses;
-    auto hinted = judged_.absent[static_cast<std::size_t>(expert)];
-    counts_.absent_chosen += hinted;
-    kept_ += hinted ? 1.0 : 0.0;
-    hinted = false; // the same layer in the next step is another prediction's turn
+    auto& ahead = judged_.absent[static_cast<std::size_t>(expert)];
+    if (ahead == 0)
+        return;
+    ++counts_.absent_chosen;
+    ++promises_[ahead - std::size_t{1}].kept;
+    ahead = 0; // the same layer in the next step is another prediction's turn
 }
 
 std::size_t prefetch_hints::waiting() const noexcept {

@@ -47,7 +47,8 @@ public:
     };
 
     /// The likeliest hint that waits for the nearest layer; whoever takes it must load or refuse it. Its probability is
-    /// corrected: predictions are calibrated over all experts, but those that are absent are chosen less often.
+    /// corrected: predictions are calibrated over all experts, but those that are absent are chosen less often. How
+    /// much less is measured for either distance.
     std::optional<taken_hint> take();
     void refuse() noexcept { ++counts_.refused; }
 
@@ -67,20 +68,25 @@ public:
 private:
     struct open_hint {
         std::int32_t layer = -1;          // -1: none
+        std::size_t visits = 1;           // ahead, when the hint was given
         std::vector<expert_hint> waiting; // the likeliest last; at most policy.loads_per_hint_max
-        std::vector<bool> absent;         // [experts]: when the hint was given
+        std::vector<std::uint8_t> absent; // [experts]: so many visits ahead, when it was first named; 0: not
         std::chrono::steady_clock::time_point given_at;
     };
 
     void drop_waiting(open_hint& hint) noexcept;
     void drop(open_hint& hint) noexcept;
-    double correction() const noexcept;
+    double correction(std::size_t visits) const noexcept;
 
     std::int32_t visited_ = -1;                   // layer of the newest wave
     open_hint judged_;                            // of that visit
     std::array<open_hint, hint_visits_max> open_; // of the visits to come, the next one first
     double lead_s_ = 0;
-    double promised_ = 0, kept_ = 0; // sums over absent experts: probabilities, and whether they were chosen
+    /// Sums over absent experts: probabilities, and whether they were chosen.
+    struct promises {
+        double promised = 0, kept = 0;
+    };
+    std::array<promises, hint_visits_max> promises_; // by visits ahead, from 1
     double likeliest_ = 1;
     hint_counts counts_;
 };

@@ -23,6 +23,13 @@ public:
                    : -1;
     }
     std::int32_t count() const noexcept { return count_; }
+    /// How many of them come up to `layer`, itself included.
+    std::int32_t passed(std::int32_t layer) const noexcept {
+        std::int32_t count = 0;
+        for (std::int32_t each = 0; each <= layer && static_cast<std::size_t>(each) < ordinals_.size(); ++each)
+            count += ordinal(each) >= 0;
+        return count;
+    }
 
 private:
     std::vector<std::int32_t> ordinals_;

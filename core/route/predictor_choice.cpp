@@ -19,9 +19,10 @@ constexpr std::array entries{
     choice_entry{"history", route_source::history, file_rule::optional},
     choice_entry{"previous", route_source::previous, file_rule::none},
     choice_entry{"prompt", route_source::prompt, file_rule::none},
+    choice_entry{"drafted", route_source::drafted, file_rule::none},
 };
 
-constexpr std::string_view spelling = "gate, heads:FILE, history, history:FILE, previous or prompt";
+constexpr std::string_view spelling = "gate, heads:FILE, history, history:FILE, previous, prompt or drafted";
 
 } // namespace
 

@@ -14,7 +14,8 @@ struct predictor_choice {
     std::string file; ///< of `moira predictor train`; empty: none
 };
 
-/// Reads experts.predictor: "gate" (or nothing), "history", "history:FILE", "heads:FILE", "previous" or "prompt".
+/// Reads experts.predictor: "gate" (or nothing), "history", "history:FILE", "heads:FILE", "previous", "prompt" or
+/// "drafted".
 /// Errors: invalid_config (another name, a file where none belongs, none where one does), unsupported (sources that are
 /// only measured).
 result<predictor_choice> parse_predictor_choice(std::string_view text);

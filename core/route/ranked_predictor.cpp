@@ -21,7 +21,7 @@ ranked_predictor::ranked_predictor(const route_trace& trace, route_source source
 route_context ranked_predictor::context(route_position at) const noexcept {
     const auto width = std::size_t{trace_->layers} * trace_->top_k;
     const auto ids = std::span(trace_->sequences[at.sequence].ids);
-    route_context known{ids.subspan(at.token * width, width), {}};
+    route_context known{ids.subspan(at.token * width, width), {}, {}, at.sequence};
     if (at.token > 0)
         known.previous = ids.subspan((at.token - 1) * width, width);
     return known;
@@ -81,9 +81,11 @@ protected:
 
     void learn(route_position at, std::uint32_t layer) override {
         const auto chosen = trace().ids(trace().sequences[at.sequence], at.token, layer);
+        const auto number = static_cast<std::int32_t>(layer);
         if (auto* model = scorer_.model())
-            model->learn(static_cast<std::int32_t>(layer), context(at), chosen);
-        scorer_.observe(static_cast<std::int32_t>(layer), chosen);
+            model->learn(number, context(at), chosen);
+        scorer_.observe(number, chosen);
+        scorer_.sequences().observe(at.sequence, static_cast<std::int32_t>(at.token), false, number, chosen);
     }
 
 private:

@@ -5,8 +5,8 @@ namespace moira {
 route_board::route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max, std::int32_t ranks,
                          route_source hints)
     : layers_(layers), top_k_(top_k), ranks_(ranks > 0 ? ranks : top_k), hints_(hints), ring_(observations_max),
-      probabilities_(
-          std::make_unique<std::atomic<float>[]>(static_cast<std::size_t>(layers) * static_cast<std::size_t>(ranks_))) {
+      probabilities_(std::make_unique<std::atomic<float>[]>(route_sources * static_cast<std::size_t>(layers) *
+                                                            static_cast<std::size_t>(ranks_))) {
     publish(route_calibration(layers_, ranks_));
     report_.top_k = top_k_;
     report_.ranks = ranks_;
@@ -14,12 +14,11 @@ route_board::route_board(std::int32_t layers, std::int32_t top_k, std::size_t ob
 }
 
 void route_board::publish(const route_calibration& known) {
-    for (std::int32_t layer = 0; layer < layers_; ++layer) {
-        const auto source = known.knows(hints_, layer) ? hints_ : route_source::early;
-        for (std::int32_t rank = 0; rank < ranks_; ++rank)
-            probabilities_[index(layer, rank)].store(static_cast<float>(known.probability(source, layer, rank)),
-                                                     std::memory_order_relaxed);
-    }
+    for (const auto source : route_source_list)
+        for (std::int32_t layer = 0; layer < layers_; ++layer)
+            for (std::int32_t rank = 0; rank < ranks_; ++rank)
+                probabilities_[index(source, layer, rank)].store(
+                    static_cast<float>(known.probability(source, layer, rank)), std::memory_order_relaxed);
 }
 
 route_report route_board::report() const {

@@ -28,8 +28,8 @@ struct route_report {
 /// steps is the ring's producer, the predictor its consumer.
 class route_board {
 public:
-    /// `layers` of the model, `ranks` predictions per row (at most route_ids_max; 0: top_k). `hints`: the source whose
-    /// probabilities are published; where it says nothing, those of `early`.
+    /// `layers` of the model, `ranks` predictions per row (at most route_ids_max; 0: top_k). `hints`: the source that
+    /// hints are made of.
     route_board(std::int32_t layers, std::int32_t top_k, std::size_t observations_max, std::int32_t ranks = 0,
                 route_source hints = route_source::early);
 
@@ -43,9 +43,10 @@ public:
     std::int32_t ranks() const noexcept { return ranks_; }
     route_source hints() const noexcept { return hints_; }
 
-    /// Any thread. Probability that the prediction for hints at `rank` of `layer` is chosen. Precondition: both exist.
-    float probability(std::int32_t layer, std::int32_t rank) const noexcept {
-        return probabilities_[index(layer, rank)].load(std::memory_order_relaxed);
+    /// Any thread. Probability that the prediction of `source` at `rank` of `layer` is chosen: so each distance has its
+    /// own, for sources name it. Precondition: all exist.
+    float probability(route_source source, std::int32_t layer, std::int32_t rank) const noexcept {
+        return probabilities_[index(source, layer, rank)].load(std::memory_order_relaxed);
     }
 
     /// Any thread.
@@ -59,8 +60,11 @@ public:
     void learn(route_calibration& known);
 
 private:
-    std::size_t index(std::int32_t layer, std::int32_t rank) const noexcept {
-        return static_cast<std::size_t>(layer) * static_cast<std::size_t>(ranks_) + static_cast<std::size_t>(rank);
+    std::size_t index(route_source source, std::int32_t layer, std::int32_t rank) const noexcept {
+        return (static_cast<std::size_t>(source) * static_cast<std::size_t>(layers_) +
+                static_cast<std::size_t>(layer)) *
+                   static_cast<std::size_t>(ranks_) +
+               static_cast<std::size_t>(rank);
     }
 
     void publish(const route_calibration& known);
@@ -68,7 +72,7 @@ private:
     std::int32_t layers_, top_k_, ranks_;
     route_source hints_;
     route_ring<route_observation> ring_;
-    std::unique_ptr<std::atomic<float>[]> probabilities_; // [layers, ranks]
+    std::unique_ptr<std::atomic<float>[]> probabilities_; // [sources, layers, ranks]
     std::unique_ptr<history_learner> learner_;            // of the consumer
     std::atomic<bool> announced_{false};
     mutable std::mutex lock_;

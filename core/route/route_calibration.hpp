@@ -35,11 +35,6 @@ public:
     /// Follows the last few thousand rows. Precondition: both exist.
     double probability(route_source source, std::int32_t layer, std::int32_t rank) const noexcept;
 
-    /// Whether `source` has ever predicted `layer`. Precondition: it exists, and ranks() > 0.
-    bool knows(route_source source, std::int32_t layer) const noexcept {
-        return tallies_[index(source, layer, 0)].tries > 0;
-    }
-
     const route_quality& quality(route_source source) const noexcept {
         return quality_[static_cast<std::size_t>(source)];
     }

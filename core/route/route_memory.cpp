@@ -45,6 +45,11 @@ route_popularity::route_popularity(std::int32_t layers, std::int32_t experts)
     : experts_(static_cast<std::size_t>(experts)), counts_(static_cast<std::size_t>(layers) * experts_, 0.0F),
       worth_(static_cast<std::size_t>(layers), 1.0F) {}
 
+void route_popularity::clear() {
+    std::fill(counts_.begin(), counts_.end(), 0.0F);
+    std::fill(worth_.begin(), worth_.end(), 1.0F);
+}
+
 void route_popularity::observe(std::int32_t layer, std::span<const std::uint16_t> chosen) {
     auto& worth = worth_[static_cast<std::size_t>(layer)];
     const auto counts = std::span(counts_).subspan(static_cast<std::size_t>(layer) * experts_, experts_);

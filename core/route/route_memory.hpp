@@ -7,14 +7,19 @@
 
 namespace moira {
 
+/// Of a token whose sequence nobody names.
+inline constexpr std::uint64_t no_sequence = ~std::uint64_t{0};
+
 /// Stands where it is not known which expert a token chose.
 inline constexpr std::uint16_t route_unknown = 0xFFFF;
 
-/// What is known of a token when one of its layers is predicted. Both are [layers, top_k] in falling order of choice,
+/// What is known of a token when one of its layers is predicted. All are [layers, top_k] in falling order of choice,
 /// over layers that route; unknown entries are route_unknown. Borrows.
 struct route_context {
-    std::span<const std::uint16_t> token;    ///< this token: the layers so far
-    std::span<const std::uint16_t> previous; ///< the token before it in its sequence; empty: nobody remembers
+    std::span<const std::uint16_t> token;        ///< this token: the layers so far
+    std::span<const std::uint16_t> previous;     ///< the token before it in its sequence; empty: nobody remembers
+    std::span<const std::uint16_t> drafted = {}; ///< a rejected draft in the place of this token; empty: there was none
+    std::uint64_t sequence = no_sequence;
 };
 
 /// Which experts the latest tokens chose, by the place of the token in the KV cache, which tells sequences apart. The
@@ -51,10 +56,14 @@ public:
 
     void observe(std::int32_t layer, std::span<const std::uint16_t> chosen);
 
-    /// [experts], comparable within a layer only.
+    /// [experts], in units of worth().
     std::span<const float> of(std::int32_t layer) const noexcept {
         return std::span(counts_).subspan(static_cast<std::size_t>(layer) * experts_, experts_);
     }
+    /// What the layer's next choice counts.
+    float worth(std::int32_t layer) const noexcept { return worth_[static_cast<std::size_t>(layer)]; }
+
+    void clear();
 
 private:
     std::size_t experts_;

@@ -18,17 +18,21 @@ enum class route_source : std::uint8_t {
     heads2,      ///< the same of the layer before that one
     history,     ///< a linear model of what this token and the one before chose
     previous,    ///< what the token before chose
-    prompt,      ///< what was chosen most often lately
+    prompt,      ///< what was chosen most often lately, by the sequence itself first
+    history2,    ///< as history, without the layer in between
+    drafted,     ///< what a rejected draft chose in the same place, a token ago
 };
 inline constexpr std::array route_source_list{
-    route_source::early,  route_source::layer_input, route_source::control,  route_source::gate2,  route_source::heads,
-    route_source::heads2, route_source::history,     route_source::previous, route_source::prompt,
+    route_source::early,  route_source::layer_input, route_source::control, route_source::gate2,
+    route_source::heads,  route_source::heads2,      route_source::history, route_source::previous,
+    route_source::prompt, route_source::history2,    route_source::drafted,
 };
 inline constexpr std::size_t route_sources = route_source_list.size();
 
 constexpr std::string_view name_of(route_source source) noexcept {
-    constexpr std::array<std::string_view, route_sources> names{"early",  "layer_input", "control",  "gate2", "heads",
-                                                                "heads2", "history",     "previous", "prompt"};
+    constexpr std::array<std::string_view, route_sources> names{"early",  "layer_input", "control", "gate2",
+                                                                "heads",  "heads2",      "history", "previous",
+                                                                "prompt", "history2",    "drafted"};
     return names[static_cast<std::size_t>(source)];
 }
 

@@ -42,13 +42,13 @@ TEST_CASE(
         return outcome;
     };
     auto stream = spawn_execution_stream(world.system(), run, false, {{predictor, board}, {}});
-    CHECK(board->probability(0, 0) == 0.5F);
+    CHECK(board->probability(route_source::early, 0, 0) == 0.5F);
     for (int step = 0; step < 5; ++step)
         caf::anon_send(stream, run_step_atom{}, std::make_shared<const step_plan>(), batcher);
     world.settle();
     CHECK(board->report().of(route_source::early).rows == 50);
-    CHECK(board->probability(0, 0) > 0.9F);
-    CHECK(board->probability(1, 0) == 0.5F);
+    CHECK(board->probability(route_source::early, 0, 0) > 0.9F);
+    CHECK(board->probability(route_source::early, 1, 0) == 0.5F);
 
     // A predictor that is gone costs knowledge and no step; its successor goes on.
     end_now(predictor, caf::exit_reason::kill);

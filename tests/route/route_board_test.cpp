@@ -6,7 +6,7 @@ using namespace moira;
 
 TEST_CASE("what the ring holds becomes probabilities and a report") {
     route_board board(3, 2, 16);
-    CHECK(board.probability(1, 0) == 0.5F);
+    CHECK(board.probability(route_source::early, 1, 0) == 0.5F);
     CHECK(board.report().of(route_source::early).rows == 0);
     route_calibration known(3, 2);
     for (int row = 0; row < 12; ++row) {
@@ -19,9 +19,9 @@ TEST_CASE("what the ring holds becomes probabilities and a report") {
         board.ring().push(seen);
     }
     board.learn(known);
-    CHECK(board.probability(1, 0) > 0.9F);
-    CHECK(board.probability(1, 1) < 0.1F);
-    CHECK(board.probability(2, 0) == 0.5F);
+    CHECK(board.probability(route_source::early, 1, 0) > 0.9F);
+    CHECK(board.probability(route_source::early, 1, 1) < 0.1F);
+    CHECK(board.probability(route_source::early, 2, 0) == 0.5F);
     const auto report = board.report();
     CHECK(report.top_k == 2);
     CHECK(report.of(route_source::early).rows == 12);

@@ -39,6 +39,10 @@ batch_options within_bounds(batch_options options) {
     return options;
 }
 
+error deadline_error() {
+    return {errc::deadline_exceeded, "the request's deadline passed before it was finished"};
+}
+
 } // namespace
 
 struct batcher::impl {
@@ -84,14 +88,6 @@ struct batcher::impl {
     void remove(const sequence& ended);
     void count_end(finish_reason reason);
 };
-
-namespace {
-
-error deadline_error() {
-    return {errc::deadline_exceeded, "the request's deadline passed before it was finished"};
-}
-
-} // namespace
 
 // ---- requests in ---------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,23 @@ TEST_CASE("only one step is in flight") {
     CHECK(machine.plan() != nullptr);
 }
 
+TEST_CASE("a plan says whose rows it has and who has ended since the plan before") {
+    engine tested(small_options());
+    REQUIRE(tested.batch.admit(make_request(1, 2, 1), start));
+    REQUIRE(tested.batch.admit(make_request(2, 3, 2), start));
+    auto plan = tested.plan();
+    REQUIRE(plan);
+    CHECK(plan->requests.size() == 5);
+    CHECK(std::count(plan->requests.begin(), plan->requests.end(), request_id{2}) == 3);
+    CHECK(plan->ended.empty());
+    tested.finish_step(*plan);
+    plan = tested.plan();
+    REQUIRE(plan);
+    CHECK(plan->requests == std::vector{request_id{2}});
+    CHECK(plan->ended == std::vector{request_id{1}});
+    tested.finish_step(*plan);
+}
+
 TEST_CASE("decode rows come first and prompt chunks share the rest in order of arrival") {
     engine machine(small_options());
     REQUIRE(machine.batch.admit(make_request(1, 2), start));

@@ -357,11 +357,12 @@ std::vector<variation> single_factors() {
                 how.prefetch = prefetch;
                 how.share = share;
             });
-    for (const auto& predictor : {std::string("history"), std::string("previous"), std::string("prompt"), untrained_heads()})
+    for (const auto& predictor : {std::string("history"), std::string("previous"), std::string("prompt"), std::string("drafted"), untrained_heads()})
         add([&](variation& how) {
             how.prefetch = "always";
             how.share = 0.5;
             how.predictor = predictor;
+            how.speculation = predictor == "drafted" ? "ngram" : "off";
         });
     for (const auto slots : {slots_floor, slots_min})
         add([&](variation& how) {

@@ -194,7 +194,8 @@ TEST_CASE("whatever predicts, every bit of the logits stays as it is") {
         REQUIRE(expected);
         const auto& shape = reference.model->shape();
         const auto floor = static_cast<std::uint64_t>(shape.moe_layers() * shape.moe.top_k);
-        for (const auto source : {route_source::history, route_source::previous, route_source::prompt}) {
+        for (const auto source :
+             {route_source::history, route_source::previous, route_source::prompt, route_source::drafted}) {
             INFO(name, " by ", name_of(source));
             test_engine::wanted how;
             how.options = options_with_slots(floor, reference.model->slab_bytes());
@@ -213,6 +214,38 @@ TEST_CASE("whatever predicts, every bit of the logits stays as it is") {
             }
             CHECK(tested.model->expert_statistics().hints.given > 0);
         }
+    }
+}
+
+TEST_CASE("routers hint two layers ahead where the store wants it, and routing so far also the next step's layers") {
+    for (const auto source : {route_source::early, route_source::previous}) {
+        INFO(name_of(source));
+        test_engine::wanted how;
+        how.options.predict_routes = true;
+        how.options.predictor.source = source;
+        how.options.experts_budget_share = 0.5;
+        auto tested = test_engine::required(golden_folder("qwen3_moe"), how);
+        auto& model = *tested.model;
+        const auto ids = some_tokens(8);
+        const auto given = [&] { return model.expert_statistics().hints.given; };
+        const auto run = [&](std::uint64_t number) {
+            auto plan = plan_prompt_rows(ids, static_cast<std::int32_t>(number - 1), 1, model.limits());
+            plan.number = number;
+            const auto before = given();
+            REQUIRE_FALSE(model.run_step(plan).failure);
+            return given() - before;
+        };
+        CHECK(run(1) == 0); // nobody wants hints
+        prefetch_policy policy;
+        policy.mode = prefetch_mode::always;
+        model.experts().set_prefetch(policy);
+        REQUIRE(model.experts().hint_visits_wanted() == hint_visits_max);
+        const auto layers = static_cast<std::uint64_t>(model.shape().moe_layers());
+        const auto ranks = static_cast<std::uint64_t>(probe_ranks(model.shape()));
+        if (source == route_source::early)
+            CHECK(run(2) == ranks * (2 * layers - 3)); // one ahead, and two ahead, to the last layer
+        else
+            CHECK(run(2) == ranks * (2 * layers + 2)); // behind every layer two, and two before the first
     }
 }
 

@@ -294,6 +294,7 @@ TEST_CASE("auto loads nothing before it has measured, and then by gain and cost"
     REQUIRE(settled(*store));
     CHECK(store->statistics().prefetch_loads == 0);
     CHECK_FALSE(store->wants_hints());
+    CHECK(store->hint_visits_wanted() == 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(4)); // the lead
     visit(*store, 2, {0});                                     // and a stall
     CHECK(store->wants_hints());
@@ -346,6 +347,10 @@ TEST_CASE("random hints, waves, failures and resizes: leases are complete and tr
             for (std::int32_t index = 0; index < pick(6); ++index)
                 hint.push_back({(first + 1 + index) % 16, 0.5F});
             store->hint(1 + (layer % 3), hint);
+            for (expert_hint& each : hint)
+                each.expert = (each.expert + 3) % 16;
+            if (pick(2) == 0) // two visits ahead, and now and then not what comes
+                store->hint(1 + ((layer + (pick(4) == 0 ? 0 : 1)) % 3), hint, 2);
             if (pick(8) != 0) {
                 if (const auto waited = lease->wait(); waited)
                     for (const std::int32_t expert : wave) {

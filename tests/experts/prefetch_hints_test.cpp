@@ -130,6 +130,25 @@ TEST_CASE("probabilities are corrected by how absent experts turned out, and the
     }
 }
 
+TEST_CASE("each distance is corrected by what its own hints kept") {
+    auto hints = always_hints();
+    for (int turn = 0; turn < 400; ++turn) {
+        const std::int32_t layer = turn % 4, next = (turn + 1) % 4, behind = (turn + 2) % 4;
+        hints.wave_begins(layer, at_ms(turn));
+        if (turn > 0)
+            hints.missed(layer, 2); // what was named one visit ahead always, what was named two ahead never
+        hints.give(next, std::array{expert_hint{2, 0.5F}}, 1, at_ms(turn), 1);
+        hints.give(behind, std::array{expert_hint{7, 0.5F}}, 1, at_ms(turn), 2);
+    }
+    const auto near = hints.take(), far = hints.take();
+    REQUIRE(near);
+    REQUIRE(far);
+    CHECK(near->expert == 2);
+    CHECK(near->probability == doctest::Approx(0.5)); // no more than was said
+    CHECK(far->expert == 7);
+    CHECK(far->probability == 0.0F);
+}
+
 TEST_CASE("random hints, takes and waves: every hint ends once") {
     std::mt19937 random(3);
     auto hints = always_hints();

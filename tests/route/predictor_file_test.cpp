@@ -216,6 +216,7 @@ TEST_CASE("experts.predictor names a source, and a file where one belongs") {
     CHECK(parse_predictor_choice("heads:p")->source == route_source::heads);
     CHECK(parse_predictor_choice("previous")->source == route_source::previous);
     CHECK(parse_predictor_choice("prompt")->source == route_source::prompt);
+    CHECK(parse_predictor_choice("drafted")->source == route_source::drafted);
     for (const auto* wrong : {"heads", "heads:", "history:", "gate:x", "p", "Gate", "previous:"})
         CHECK(parse_predictor_choice(wrong).error().code == errc::invalid_config);
 }

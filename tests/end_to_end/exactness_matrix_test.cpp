@@ -51,7 +51,6 @@ struct variation {
 
 // The bundled model: 7 layers with 32 experts each, 4 of them per token.
 constexpr std::uint64_t slots_min = 4, slots_floor = 7 * 4, slots_all = 7 * 32;
-
 constexpr std::int64_t new_tokens = 24;
 
 std::vector<token_id> scrambled_ids(std::size_t count, std::uint32_t seed) {

@@ -1,9 +1,25 @@
 #include "core/execute/forced_routes.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 
 namespace moira {
+
+namespace {
+
+/// Far longer than the reads of one layer's experts take on any disk.
+constexpr auto settle_time_max = std::chrono::seconds(10);
+constexpr auto settle_look = std::chrono::microseconds(50);
+
+/// Whatever was loaded is in memory or was evicted again.
+bool settled(const expert_store_statistics& now) noexcept {
+    return now.hints_waiting == 0 &&
+           now.demand_loads + now.prefetch_loads + now.profile_loads == now.resident + now.evictions;
+}
+
+} // namespace
 
 forced_routes::forced_routes(const route_trace& trace, trace_predictor* predictor)
     : trace_(&trace), predictor_(predictor), of_rows_(trace.experts) {}
@@ -85,6 +101,19 @@ void forced_routes::give_hints(std::int32_t layer, expert_store& store) {
     for (std::uint32_t ahead = 1; ahead <= layers_ahead; ++ahead) {
         const std::uint32_t wanted = (now + ahead) % layers, steps = (now + ahead) / layers;
         hint(wanted, steps, ahead, store);
+    }
+    if (settle_)
+        settle(store);
+}
+
+void forced_routes::settle(const expert_store& store) {
+    const auto end = std::chrono::steady_clock::now() + settle_time_max;
+    while (!settled(store.statistics())) {
+        if (std::chrono::steady_clock::now() > end) {
+            settle_ = false;
+            return;
+        }
+        std::this_thread::sleep_for(settle_look);
     }
 }
 

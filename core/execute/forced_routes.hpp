@@ -26,6 +26,10 @@ public:
     static result<forced_routes> create(const route_trace& trace, const model_shape& shape, std::int32_t rows,
                                         trace_predictor* predictor);
 
+    /// For comparisons in which time must not decide: give_hints() returns when nothing is left to load, neither for
+    /// this layer nor for hints. A load that fails, or that takes longer than anything reads, ends this.
+    void settle_hints(bool wanted) noexcept { settle_ = wanted; }
+
     /// The step that played is over: every row is at its next token.
     void advance();
 
@@ -35,6 +39,7 @@ public:
 private:
     forced_routes(const route_trace& trace, trace_predictor* predictor);
     route_position after(route_position from) const;
+    void settle(const expert_store& store);
     void hint(std::uint32_t layer, std::uint32_t steps, std::uint32_t visits, expert_store& store);
 
     const route_trace* trace_;
@@ -45,6 +50,7 @@ private:
     prediction_union of_rows_;
     std::vector<predicted_expert> of_row_; ///< for hint(); empty between calls
     std::vector<expert_hint> hints_;       ///< the same
+    bool settle_ = false;
 };
 
 } // namespace moira

@@ -64,7 +64,7 @@ struct played {
 };
 
 played play(const std::filesystem::path& folder, const engine_options& options, std::int32_t rows, std::int32_t steps,
-            const std::string& accuracy = "", prefetch_mode mode = prefetch_mode::off) {
+            const std::string& accuracy = "", prefetch_mode mode = prefetch_mode::off, bool settle = false) {
     test_engine::wanted how;
     how.options = options;
     const auto opened = test_engine::required(folder, how);
@@ -75,6 +75,7 @@ played play(const std::filesystem::path& folder, const engine_options& options, 
     scripted_predictor predictor(trace, *parsed);
     auto routes = forced_routes::create(trace, model.shape(), rows, mode == prefetch_mode::off ? nullptr : &predictor);
     REQUIRE_MESSAGE(routes, routes.error().message);
+    routes->settle_hints(settle);
     prefetch_policy policy;
     policy.mode = mode;
     model.experts().set_prefetch(policy);
@@ -91,8 +92,9 @@ played play(const std::filesystem::path& folder, const engine_options& options, 
     return outcome;
 }
 
+/// With an accuracy: also hints, each of which there is time to load.
 replay_counts simulate(const model_shape& shape, const expert_store_statistics& store, std::int32_t rows,
-                       std::int32_t steps) {
+                       std::int32_t steps, const std::optional<std::string>& accuracy = {}) {
     const auto trace = some_trace(shape);
     walk_options side_by_side;
     side_by_side.batch = static_cast<std::uint32_t>(rows);
@@ -106,9 +108,27 @@ replay_counts simulate(const model_shape& shape, const expert_store_statistics& 
     const auto policy = make_eviction_policy(store.bypass ? "lru" : store.policy,
                                              {shape.layers, shape.moe.experts, shape.moe_layers()});
     REQUIRE(policy);
-    const auto counts = replay_store(*walk, options, **policy);
+    const auto parsed = parse_scripted(accuracy.value_or(""));
+    REQUIRE(parsed);
+    scripted_predictor predictor(trace, *parsed);
+    if (accuracy) {
+        options.prefetch.mode = prefetch_mode::always;
+        options.layers_ahead = std::min(forced_routes::layers_ahead, trace.layers);
+        replay_geometry geometry{.memory_gb_s = 1e-9, .disk_gb_s = 1e6};
+        geometry.expert_bytes.assign(trace.layers, 1);
+        geometry.dense_bytes.assign(trace.layers, 1);
+        options.geometry = geometry;
+        options.travelling_max = 4;
+    }
+    const auto counts = replay_store(*walk, options, **policy, accuracy ? &predictor : nullptr);
     REQUIRE(counts);
     return *counts;
+}
+
+/// Within 2 %, or one where that is less.
+bool agree(std::uint64_t engine, std::uint64_t simulated) {
+    const auto apart = engine > simulated ? engine - simulated : simulated - engine;
+    return apart <= std::max<std::uint64_t>(1, simulated / 50);
 }
 
 } // namespace
@@ -157,6 +177,32 @@ TEST_CASE("prefetching under a recorded routing changes no logit, and its accoun
         CHECK(now.prefetch_loads == now.prefetch_useful + now.prefetch_wasted + now.prefetch_open);
         CHECK(now.hints.given > 0);
     }
+}
+
+TEST_CASE("with time for every hint, engine and simulator count what prefetching does within 2 %") {
+    constexpr std::int32_t steps = 60;
+    const auto folder = golden_folder("qwen3_moe");
+    const auto whole = test_engine::required(folder, {});
+    const auto& shape = whole.model->shape();
+    const auto all = static_cast<std::uint64_t>(shape.moe_layers()) * static_cast<std::uint64_t>(shape.moe.experts);
+    for (const std::int32_t rows : {1, 3})
+        for (const std::uint64_t slots : {all / 4, all / 2, all * 3 / 4})
+            for (const std::string accuracy : {"", "recall=0.85,precision=0.85,seed=1", "recall=0.7,precision=0.5"}) {
+                CAPTURE(rows);
+                CAPTURE(slots);
+                CAPTURE(accuracy);
+                const auto run = play(folder, options_with_slots(slots, whole.model->slab_bytes()), rows, steps,
+                                      accuracy, prefetch_mode::always, true);
+                const auto simulated = simulate(shape, run.counted, rows, steps, accuracy);
+                CAPTURE(run.counted.demand_loads);
+                CAPTURE(simulated.demand_loads);
+                CHECK(agree(run.counted.demand_loads, simulated.demand_loads));
+                CAPTURE(run.counted.prefetch_loads);
+                CAPTURE(simulated.prefetch_loads);
+                CHECK(agree(run.counted.prefetch_loads, simulated.prefetch_loads));
+                CHECK(agree(run.counted.prefetch_useful, simulated.prefetch_useful));
+                CHECK(agree(run.counted.prefetch_wasted, simulated.prefetch_wasted));
+            }
 }
 
 TEST_CASE("a recording of another model is refused") {

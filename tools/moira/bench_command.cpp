@@ -27,7 +27,7 @@ struct bench_options {
     std::int32_t threads = 0, repeat = 3;
     std::int32_t warm_up = 32; // with --routes: enough that slots fill and old experts begin to leave
     std::uint64_t probe_mib = memory_probe::buffer_bytes_default >> 20;
-    bool ops = false;
+    bool ops = false, settle = false;
 };
 
 result<std::vector<std::int32_t>> check_options(const bench_options& options) {
@@ -35,6 +35,8 @@ result<std::vector<std::int32_t>> check_options(const bench_options& options) {
         return fail(errc::invalid_argument, "--ops and --routes are measured apart: give one of them");
     if (options.routes.empty() && !options.predictor.empty())
         return fail(errc::invalid_argument, "--predictor replays a recording: give it with --routes");
+    if (options.settle && options.predictor.empty())
+        return fail(errc::invalid_argument, "--settle waits for what hints lead to: give --predictor");
     const char* usual = options.ops ? "1,2,4,16" : "1,4,16"; // two rows: what verifying a draft costs
     return parse_batches(options.batches.empty() ? usual : options.batches);
 }
@@ -216,7 +218,7 @@ result<exit_code> run_bench(const bench_options& options, command_context& conte
         return tl::unexpected(ready.error());
     if (!options.routes.empty())
         return run_route_bench({options.model, options.routes, options.predictor, *batches, options.warm_up,
-                                options.gen_tokens, options.repeat, options.probe_mib},
+                                options.gen_tokens, options.repeat, options.probe_mib, options.settle},
                                context);
     auto model = describe_weights(all, options.model);
     if (!model)
@@ -271,9 +273,14 @@ constexpr const char* footer_text =
     "cache is filled with random numbers: what stands in it does not change the time.\n"
     "--routes: the engine alone, --gen-tokens steps per repeat, --prompt-tokens unused. Bounds: what a step reads of "
     "memory and\n"
-    "what it must load without prefetching, by the probes of memory and disk beside it, one after the other (demand) or "
+    "what it must load without prefetching, by the probes of memory and disk beside it, one after the other (demand) "
+    "or "
     "at\n"
     "once (overlap). COMPUTE and STALL split the time of steps; LINK IDLE: no expert was being read.\n"
+    "--json has beside the engine's counters the simulator's, with hints at the speeds of these very steps, and by "
+    "which "
+    "share\n"
+    "they differ. --settle takes the disk's speed out of it (tokens/s then say nothing; experts.prefetch=always).\n"
     "Exit code 3: the hashes of repeats differ. Ctrl-C: the rows that are complete are shown, exit code 130.";
 
 } // namespace
@@ -320,6 +327,9 @@ void add_bench_command(command_line& line) {
                     "with --routes: what hints are made of; scripted:recall=0.85,precision=0.85,seed=1 knows the "
                     "recording and errs as often")
         ->type_name("NAME");
+    command.add_flag(
+        "--settle", options->settle,
+        "with --predictor: steps wait for all that hints lead to, so that the disk's speed decides nothing");
     command.add_option("--warm-up", options->warm_up, "with --routes: steps before those that are measured")
         ->check(CLI::Range(0, tokens_max))
         ->type_name("W")

@@ -1,7 +1,7 @@
 #include "tools/moira/route_bench.hpp"
 
 #include "core/execute/forced_routes.hpp"
-#include "core/simulate/store_replay.hpp"
+#include "tools/moira/route_bench_replay.hpp"
 #include "tools/moira/sequence_places.hpp"
 
 #include <algorithm>
@@ -116,38 +116,6 @@ result<void> measure_repeats(route_bench_row& row, engine& model, route_measurem
     return {};
 }
 
-/// What the same store would have to load without any prefetching.
-result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model) {
-    const auto& shape = model.shape();
-    walk_options side_by_side;
-    side_by_side.batch = static_cast<std::uint32_t>(row.options.batch);
-    side_by_side.repeat = true;
-    side_by_side.steps_max = static_cast<std::uint64_t>(row.options.warm_up) + row.steps;
-    const auto walk = expert_walk::create(trace, side_by_side);
-    if (!walk)
-        return tl::unexpected(walk.error());
-    // A policy that the store replaced below the floor is replaced here too.
-    auto policy = make_eviction_policy(row.after.policy == "bypass" ? "lru" : row.after.policy,
-                                       {shape.layers, shape.moe.experts, shape.moe_layers()});
-    if (!policy)
-        return tl::unexpected(policy.error());
-    replay_options options;
-    options.slots = static_cast<slot_index>(row.after.slots);
-    options.model_layers = shape.layers;
-    options.travelling_max = static_cast<std::uint32_t>(model.experts().travelling_max());
-    options.warm_up_steps = static_cast<std::uint64_t>(row.options.warm_up);
-    return replay_store(*walk, options, **policy);
-}
-
-/// The recording as this model's: its n-th layer that routes is the model's n-th layer with experts.
-route_trace for_model(route_trace trace, const model_shape& shape) {
-    trace.layer_numbers.clear();
-    for (std::size_t layer = 0; layer < shape.layer_is_moe.size(); ++layer)
-        if (shape.layer_is_moe[layer])
-            trace.layer_numbers.push_back(static_cast<std::uint16_t>(layer));
-    return trace;
-}
-
 } // namespace
 
 route_bounds bounds_of(const route_bench_row& row) {
@@ -176,6 +144,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     auto routes = forced_routes::create(trace, model.shape(), options.batch, predictor.get());
     if (!routes)
         return tl::unexpected(routes.error());
+    routes->settle_hints(options.settle);
     route_measurement steps(room, *routes, options);
     if (!steps.fits())
         return fail(errc::invalid_argument, std::to_string(options.batch) + " sequences of " +
@@ -189,7 +158,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     if (auto done = measure_repeats(row, model, steps, disk, interrupted, progress); !done)
         return tl::unexpected(done.error());
     row.logits_hash = steps.hash();
-    const auto replayed = replay_demand(row, for_model(trace, model.shape()), model);
+    const auto replayed = replay_demand(row, trace, model);
     if (!replayed)
         return tl::unexpected(replayed.error());
     row.replayed_hits = replayed->hits;
@@ -197,6 +166,12 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     const double visits = static_cast<double>(replayed->hits + replayed->demand_loads);
     row.step_weight_bytes =
         bytes_per_token(weights, options.batch, visits / static_cast<double>(row.steps)) * options.batch;
+    if (!predictor)
+        return row;
+    auto expected = replay_prefetch(row, trace, model, weights);
+    if (!expected)
+        return tl::unexpected(expected.error());
+    row.expected = std::move(*expected);
     return row;
 }
 

@@ -2,11 +2,13 @@
 
 #include "actors/runtime_parts.hpp"
 #include "core/route/route_trace.hpp"
+#include "core/simulate/store_replay.hpp"
 #include "tools/moira/bench_run.hpp"
 #include "tools/moira/disk_probe.hpp"
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,13 @@ struct route_bench_options {
     std::int32_t batch = 1, warm_up = 0, gen_tokens = 0, repeat = 1;
     std::string predictor; ///< as make_trace_predictor reads it; empty: no hints
     prefetch_policy prefetch;
+    bool settle = false; ///< steps wait until all that their hints lead to is loaded: no time decides then
+};
+
+/// What the simulator counts for the measured steps, and the speeds that it was given.
+struct route_expectation {
+    replay_counts counts;
+    double memory_gb_s = 0, disk_gb_s = 0;
 };
 
 /// Decoding under a recorded routing.
@@ -29,6 +38,7 @@ struct route_bench_row {
     expert_store_statistics before, after;
     std::uint64_t steps = 0;
     std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see replay_store
+    std::optional<route_expectation> expected;           ///< with hints; none: nobody gave any
     double source_bytes = 0;                             ///< of one expert in the checkpoint
     double wall_s = 0;                                   ///< of all measured steps
     std::string logits_hash;                             ///< of all sequences

@@ -96,6 +96,7 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
     options.gen_tokens = request.gen_tokens;
     options.repeat = request.repeat;
     options.predictor = request.predictor;
+    options.settle = request.settle;
     const auto trace = read_route_trace(request.routes);
     if (!trace)
         return tl::unexpected(trace.error());

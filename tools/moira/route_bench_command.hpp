@@ -14,6 +14,7 @@ struct route_bench_request {
     std::vector<std::int32_t> batches;
     std::int32_t warm_up = 0, gen_tokens = 0, repeat = 1;
     std::uint64_t probe_mib = 0;
+    bool settle = false;
 };
 
 /// Loads the model once per batch size, so that each row begins with an empty store, and prints the rows. Errors: those

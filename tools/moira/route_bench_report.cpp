@@ -2,6 +2,7 @@
 
 #include "tools/moira/text_table.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -28,6 +29,32 @@ double hit_rate(const route_bench_row& row) {
     return ratio(static_cast<double>(hits), static_cast<double>(hits + loads));
 }
 
+/// Beside each of the simulator's counters by how much the engine's differs, as a share of it.
+nlohmann::ordered_json expected_json(const route_bench_row& row) {
+    if (!row.expected)
+        return nullptr;
+    const auto& counts = row.expected->counts;
+    const auto difference = [](std::uint64_t engine, std::uint64_t simulated) {
+        const double apart = static_cast<double>(engine) - static_cast<double>(simulated);
+        return engine == simulated ? 0.0 : apart / std::max(1.0, static_cast<double>(simulated));
+    };
+    const auto& a = row.after;
+    const auto& b = row.before;
+    return {{"settled", row.options.settle},
+            {"memory_gb_s", row.expected->memory_gb_s},
+            {"disk_gb_s", row.expected->disk_gb_s},
+            {"hits", counts.hits},
+            {"demand_loads", counts.demand_loads},
+            {"prefetch_loads", counts.prefetch_loads},
+            {"prefetch_useful", counts.prefetch_useful},
+            {"prefetch_wasted", counts.prefetch_wasted},
+            {"difference",
+             {{"demand_loads", difference(a.demand_loads - b.demand_loads, counts.demand_loads)},
+              {"prefetch_loads", difference(a.prefetch_loads - b.prefetch_loads, counts.prefetch_loads)},
+              {"prefetch_useful", difference(a.prefetch_useful - b.prefetch_useful, counts.prefetch_useful)},
+              {"prefetch_wasted", difference(a.prefetch_wasted - b.prefetch_wasted, counts.prefetch_wasted)}}}};
+}
+
 nlohmann::ordered_json experts_json(const route_bench_row& row) {
     const auto& a = row.after;
     const auto& b = row.before;
@@ -40,6 +67,7 @@ nlohmann::ordered_json experts_json(const route_bench_row& row) {
             {"demand_bytes", a.demand_bytes - b.demand_bytes},
             {"hit_rate", hit_rate(row)},
             {"demand_loads_without_prefetch", row.replayed_loads},
+            {"simulated", expected_json(row)},
             {"prefetch_loads", a.prefetch_loads - b.prefetch_loads},
             {"prefetch_useful", a.prefetch_useful - b.prefetch_useful},
             {"prefetch_wasted", a.prefetch_wasted - b.prefetch_wasted},

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "core/execute/engine.hpp"
+#include "core/simulate/store_replay.hpp"
+#include "tools/moira/bench_numbers.hpp"
+#include "tools/moira/route_bench.hpp"
+
+#include <string>
+
+namespace moira {
+
+/// What the same store would have to load of the measured steps without any prefetching: exact. Errors: the
+/// simulator's.
+result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model);
+
+/// The same with the row's predictor and prefetch policy. Where the engine waited for its hints' loads
+/// (options.settle), reads take no time in the simulator either; what remains is the moment at which a loader meets the
+/// second of two hints. Otherwise time
+/// decides which hints are loaded before the demand: the simulator computes at the speed at which the engine computed
+/// these steps, and loads at the speed at which the engine's link, when it was busy, brought bytes. Errors: the
+/// simulator's; invalid_argument (a predictor that does not exist).
+result<route_expectation> replay_prefetch(const route_bench_row& row, const route_trace& trace, engine& model,
+                                          const weight_bytes& weights);
+
+} // namespace moira

@@ -128,6 +128,11 @@ fi
 expect 0 "${routed[@]}" --batch 1 --set experts.ram_budget=40%
 loads="$(grep -o '"demand_loads":[0-9]*' "$work/out" | head -n 1 | cut -d : -f 2)"
 holds out "\"demand_loads_without_prefetch\":$loads"
+# The simulator's counters with hints stand beside the engine's.
+expect 0 "${routed[@]}" --batch 1 --set experts.ram_budget=40% --set experts.prefetch=always --predictor scripted --settle
+holds out '"simulated":{"settled":true,'
+holds out '"difference":{"demand_loads":'
+expect 2 "${routed[@]}" --batch 1 --settle
 expect 2 "${routed[@]}" --batch 1 --predictor nonsense
 expect 2 --predictor scripted --json
 expect 2 --ops "${routed[@]}"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "config/byte_size.hpp"
+#include "core/experts/loader_threads.hpp"
 
 #include <cstdint>
 #include <string>
@@ -38,8 +39,7 @@ struct expert_settings {
     std::string predictor; ///< empty: gate, which needs no training and no history
     std::string precision = "keep"; ///< exact by default
     std::string profile;
-    /// Reads in flight: queue depth beyond 2-4 only adds latency.
-    std::int32_t loader_threads = 3;
+    std::int32_t loader_threads = loader_threads_default;
 };
 
 struct prune_settings {

@@ -33,7 +33,7 @@ struct engine_options {
     double experts_budget_share = 1.0;       ///< of all slabs of the model
     bool experts_budget_automatic = false;  ///< instead of both: what memory has left beside everything else
     expert_io io = expert_io::automatic;
-    std::uint32_t loader_threads = 3;
+    std::uint32_t loader_threads = loader_threads_default;
     std::string eviction_policy = "foresight";  ///< a name that make_eviction_policy knows
     expert_precision precision = expert_precision::keep;  ///< of experts; fp8 is lossy where the checkpoint is wider
     pruning_options pruning = {};  ///< which chosen experts do not run; lossy

@@ -106,8 +106,9 @@ result<void> engine::impl::create_store(const expert_execution& experts) {
     store = std::move(*made_store);
     if (store->statistics().slots >= routed)
         return {};
-    // Pruning decides once per row, and such a step routes its rows once per wave.
-    if (mtp_modules(options) == 0 && options.pruning.mode == pruning_mode::off)
+    // Such a step reads nearly all experts of a layer in any case: to replace some by others that are here would cost
+    // quality and save nothing. And the module wants the last states of all rows at once.
+    if (mtp_modules(options) == 0 && options.pruning.mode != pruning_mode::cache_aware)
         step_rows = std::max(limits.rows_max, long_step_rows(shape, static_cast<std::int64_t>(store->statistics().slots)));
     return {};
 }

@@ -13,11 +13,13 @@ namespace {
 /// Consecutive rows of a step.
 struct row_block {
     step_plan plan;                        ///< of these rows alone, without samples
+    std::int32_t first = 0;                ///< of them: its number in the step
     std::vector<std::int32_t> wanted;      ///< of them, ascending: whose logits are wanted
     std::size_t sample_first = 0;          ///< of the step: the first of these
     std::vector<std::int32_t> drafted;     ///< of them, ascending
     std::vector<float> states;             ///< [rows, hidden]: the residual stream between two layers
     expert_assignment assignment;          ///< of the layer at hand
+    std::vector<float> gate_weights;       ///< [rows, top_k], of the layer at hand
     std::vector<std::uint32_t> kept_pairs; ///< whose outputs wait for those of later waves
     std::vector<float> kept;               ///< [kept_pairs, hidden]
 };
@@ -30,6 +32,7 @@ std::vector<T> slice(const std::vector<T>& all, std::int32_t first, std::int32_t
 
 row_block cut(const step_context& step, const step_plan& plan, std::int32_t first, std::int32_t count) {
     row_block block;
+    block.first = first;
     block.plan.number = plan.number;
     block.plan.tokens = slice(plan.tokens, first, count);
     if (!plan.requests.empty())
@@ -51,6 +54,7 @@ row_block cut(const step_context& step, const step_plan& plan, std::int32_t firs
         if (inside(row))
             block.drafted.push_back(row - first);
     block.states.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(step.shape.hidden));
+    block.gate_weights.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(step.shape.moe.top_k));
     return block;
 }
 
@@ -71,6 +75,34 @@ result<void> restore(const step_context& step, const row_block& block) {
         !done)
         return done;
     return step.queue.synchronize();
+}
+
+/// Routes the block, whose states are in the arena, and keeps the choice: whoever chooses does so, and counts it, once
+/// per row, however many waves the experts take.
+result<void> route(const step_context& step, const model_layer& layer, const moe_layer& moe, const expert_store& store,
+                   row_block& block) {
+    if (auto done = route_rows(step, layer, moe, store, block.assignment); !done)
+        return done;
+    auto& weights = block.gate_weights;
+    if (auto done =
+            step.queue.download(weights.data(), step.arena.expert_weights.as<void>(), weights.size() * sizeof(float));
+        !done)
+        return done;
+    return step.queue.synchronize();
+}
+
+/// The arena holds the block as route() left it.
+result<void> restore_routed(const step_context& step, const model_layer& layer, const row_block& block) {
+    if (auto done = restore(step, block); !done)
+        return done;
+    auto& arena = step.arena;
+    if (auto done = step.queue.upload(arena.expert_weights.as<void>(), block.gate_weights.data(),
+                                      block.gate_weights.size() * sizeof(float));
+        !done)
+        return done;
+    const auto& before = layer.post_attention_norm;
+    const auto args = norm_args(before, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
+    return step.queue.launch({{before.op, &args}});
 }
 
 /// The experts of a layer that all blocks together want, and how far they have come.
@@ -98,11 +130,11 @@ result<expert_lease> acquire_next(layer_waves& waves, std::size_t top_k) {
 /// Launches those of `experts` that the block wants.
 result<void> launch_wanted(const step_context& step, const layer_waves& waves, const row_block& block,
                            const expert_lease& lease, std::span<const std::int32_t> experts) {
-    std::vector<std::int32_t> wanted;
+    std::vector<pinned_expert> wanted;
     for (const auto expert : experts)
-        if (std::binary_search(block.assignment.experts.begin(), block.assignment.experts.end(), expert))
-            wanted.push_back(expert);
-    if (auto done = launch_experts(step, waves.layer, waves.moe, waves.store, block.assignment, lease, wanted); !done)
+        if (block.assignment.find(expert) < block.assignment.experts.size())
+            wanted.push_back({expert, lease.generation(expert)});
+    if (auto done = launch_experts(step, waves.layer, waves.moe, waves.store, block.assignment, wanted); !done)
         return done;
     return step.queue.synchronize(); // the next launch writes the same table of groups
 }
@@ -132,12 +164,11 @@ result<void> keep_outputs(const step_context& step, row_block& block, std::span<
     const auto& made = block.assignment;
     const auto first = block.kept_pairs.size();
     for (const auto expert : experts) {
-        const auto place = std::lower_bound(made.experts.begin(), made.experts.end(), expert);
-        if (place == made.experts.end() || *place != expert)
+        const auto index = made.find(expert);
+        if (index == made.experts.size())
             continue;
-        const auto index = static_cast<std::size_t>(place - made.experts.begin());
-        for (auto pair = made.pair_begin[index]; pair < made.pair_begin[index + 1]; ++pair)
-            block.kept_pairs.push_back(static_cast<std::uint32_t>(made.pairs[pair].out_row));
+        for (const auto& pair : made.pairs_of(index))
+            block.kept_pairs.push_back(static_cast<std::uint32_t>(pair.out_row));
     }
     block.kept.resize(block.kept_pairs.size() * hidden);
     for (std::size_t kept = first; kept < block.kept_pairs.size(); ++kept)
@@ -173,19 +204,18 @@ result<void> run_wave(const step_context& step, layer_waves& waves, std::span<ro
     waves.next += lease->experts().size();
     const bool last = waves.next == waves.order.size();
     for (auto& block : blocks) {
-        if (auto done = restore(step, block); !done)
-            return done;
-        auto routed = route_rows(step, waves.layer, waves.moe, waves.store);
-        if (!routed)
-            return tl::unexpected(routed.error());
-        block.assignment = std::move(*routed);
-        auto done = begin_experts(step, waves.moe, block.assignment, last);
+        auto done = restore_routed(step, waves.layer, block);
+        if (done)
+            done = begin_experts(step, waves.moe, block.assignment, last);
         if (done)
             done = compute_wave(step, waves, block, *lease, stall_s);
         if (done)
             done = last ? finish_experts(step, waves, block) : keep_outputs(step, block, lease->experts());
         // Whatever happens, the device is idle before the pins of the wave end.
         auto idle = step.queue.synchronize();
+        if (const auto failed = lease->failed())
+            for (const auto& wanting : blocks)
+                rows_of_experts(wanting.assignment, {&*failed, 1}, wanting.first, step.arena.failed_rows);
         if (!done || !idle)
             return done ? idle : done;
     }
@@ -204,7 +234,7 @@ result<void> pass_experts(const step_context& step, const model_layer& layer, co
     for (std::size_t expert = 0; expert < wanted.size(); ++expert)
         if (wanted[expert])
             waves.ascending.push_back(static_cast<std::int32_t>(expert));
-    waves.order = store.residents_first(layer.index, waves.ascending).experts;
+    waves.order = store.residents_first(layer.index, waves.ascending);
     while (waves.next < waves.order.size())
         if (auto done = run_wave(step, waves, blocks, stall_s); !done)
             return done;
@@ -228,15 +258,13 @@ result<void> begin_layer(const step_context& step, const model_layer& layer, row
     // A device with slots of its own stages few experts at a time, block by block.
     if (!moe || step.arena.staging.needed()) {
         auto done = moe ? run_experts(step, layer, store, nullptr, stall_s) : run_dense(step, layer, store);
+        for (auto& row : step.arena.failed_rows)
+            row += block.first;
         return done ? keep_states(step, block) : done;
     }
     if (auto done = keep_states(step, block); !done)
         return done;
-    auto routed = route_rows(step, layer, *moe, store);
-    if (!routed)
-        return tl::unexpected(routed.error());
-    block.assignment = std::move(*routed);
-    return {};
+    return route(step, layer, *moe, store, block);
 }
 
 } // namespace

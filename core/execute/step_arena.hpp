@@ -3,6 +3,7 @@
 #include "core/base/error.hpp"
 #include "core/batch/step_plan.hpp"
 #include "core/execute/device.hpp"
+#include "core/execute/expert_assignment.hpp"
 #include "core/execute/expert_staging.hpp"
 #include "core/execute/op_descriptions.hpp"
 #include "core/model/model_shape.hpp"
@@ -73,6 +74,9 @@ struct step_arena {
     std::vector<moira_expert_group> host_groups;
     std::vector<std::int32_t> host_expert_ids;
     std::vector<float> host_logits;  ///< [logits_rows_max, vocabulary]
+    expert_assignment assignment;    ///< of the layer at hand
+    std::vector<std::int32_t> drafted_experts, prompt_experts;  ///< of the layer at hand: that no other rows want
+    std::vector<std::int32_t> failed_rows;  ///< of a step that failed: those that wanted an expert that could not be read
 };
 
 /// Kernels index host and device memory by a plan's arrays. Errors: internal (they contradict each other).

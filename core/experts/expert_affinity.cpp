@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace moira {
 namespace {
@@ -34,6 +35,7 @@ expert_affinity::expert_affinity(const eviction_dimensions& dimensions)
     const auto count = std::min({weights_max / (layers_ * experts_ * experts_), distances_max, token});
     for (std::size_t i = 1; i <= count; ++i)
         distances_.push_back(token * i / count);
+    recent_.reserve(distances_.empty() ? 0 : distances_.back());
     weights_.resize(count * layers_ * experts_ * experts_);
 }
 
@@ -47,11 +49,11 @@ void expert_affinity::visit_begins(std::int32_t layer, std::span<const float> pr
     if (now_.layer >= 0) {
         learn();
         follows_[static_cast<std::size_t>(now_.layer)] = layer;
-        recent_.push_back(std::move(now_));
-        now_ = {};
-        if (recent_.size() > distances_.back()) {
-            now_ = std::move(recent_.front()); // keeps its memory
-            recent_.pop_front();
+        if (recent_.size() < distances_.back()) {
+            recent_.push_back(std::exchange(now_, {}));
+        } else {
+            std::rotate(recent_.begin(), recent_.begin() + 1, recent_.end());
+            std::swap(recent_.back(), now_); // keeps its memory
         }
     }
     now_.layer = layer;

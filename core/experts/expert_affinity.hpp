@@ -3,7 +3,6 @@
 #include "core/experts/eviction_policy.hpp"
 
 #include <cstdint>
-#include <deque>
 #include <span>
 #include <vector>
 
@@ -50,7 +49,7 @@ private:
     std::vector<float> expected_;        // [layers, experts]
     std::vector<float> score_;           // [experts]: log odds of the current visit's; for learn()
     std::vector<std::int32_t> follows_;  // [layers]: the layer visited after it last time, -1: none yet
-    std::deque<visit> recent_;           // the newest last, at most the longest distance
+    std::vector<visit> recent_;           // the newest last, at most the longest distance
     visit now_;
     std::uint64_t random_ = 1;
 };

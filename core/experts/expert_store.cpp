@@ -64,57 +64,51 @@ result<std::unique_ptr<expert_store>> expert_store::create(const expert_store_op
     return std::unique_ptr<expert_store>(new expert_store(std::move(parts)));
 }
 
-resident_order expert_store::residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const {
-    resident_order ordered{{experts.begin(), experts.end()}, 0};
+bool expert_store::impl::shows(std::int32_t layer, std::int32_t expert) const noexcept {
+    return layer >= 0 && layer < options.layers && expert >= 0 && expert < options.experts &&
+           table.entries(layer)[expert].address != 0;
+}
+
+std::vector<std::int32_t> expert_store::residents_first(std::int32_t layer,
+                                                        std::span<const std::int32_t> experts) const {
+    std::vector<std::int32_t> ordered(experts.begin(), experts.end());
     const std::lock_guard held(impl_->lock);
-    const moira_expert_entry* entries = table(layer);
-    const auto absent = std::stable_partition(ordered.experts.begin(), ordered.experts.end(), [&](std::int32_t expert) {
-        return entries && expert >= 0 && expert < impl_->options.experts && entries[expert].address != 0;
-    });
-    ordered.residents = static_cast<std::size_t>(absent - ordered.experts.begin());
+    std::stable_partition(ordered.begin(), ordered.end(),
+                          [&](std::int32_t expert) { return impl_->shows(layer, expert); });
     return ordered;
 }
 
 void expert_store::mark_residents(std::int32_t layer, std::span<std::uint8_t> present) const {
     const std::lock_guard held(impl_->lock);
-    const moira_expert_entry* entries = table(layer);
     for (std::size_t expert = 0; expert < present.size(); ++expert)
-        present[expert] =
-            entries && expert < static_cast<std::size_t>(impl_->options.experts) && entries[expert].address != 0;
+        present[expert] = impl_->shows(layer, static_cast<std::int32_t>(expert));
 }
 
 result<expert_lease> expert_store::acquire(std::int32_t layer, std::span<const std::int32_t> experts,
                                            std::span<const std::int32_t> drafted,
                                            std::span<const std::int32_t> prompt_only, bool continues) {
     auto wave = std::make_unique<expert_lease::impl>(*impl_);
+    wave->layer = layer;
+    wave->experts.assign(experts.begin(), experts.end());
     std::unique_lock held(impl_->lock);
     auto possible = impl_->check_wave(layer, experts);
     if (possible)
         possible = impl_->wait_for_slots(layer, experts, held);
     if (possible)
-        impl_->pin(layer, experts, drafted, prompt_only, continues, *wave);
+        impl_->pin({layer, experts, drafted, prompt_only}, continues, wave->members);
     held.unlock();
     if (!possible)
         return tl::unexpected(possible.error());
-    return expert_lease(std::move(wave));
-}
-
-result<std::optional<expert_lease>> expert_store::try_acquire(std::int32_t layer, std::span<const std::int32_t> experts,
-                                                              std::span<const std::int32_t> drafted,
-                                                              std::span<const std::int32_t> prompt_only,
-                                                              bool continues) {
-    auto wave = std::make_unique<expert_lease::impl>(*impl_);
-    const std::lock_guard held(impl_->lock);
-    if (auto possible = impl_->check_wave(layer, experts); !possible)
-        return tl::unexpected(possible.error());
-    if (impl_->next_ticket != impl_->served_ticket || !impl_->table.fits(layer, experts))
-        return std::optional<expert_lease>();
-    impl_->pin(layer, experts, drafted, prompt_only, continues, *wave);
+    for (std::size_t index = 0; index < experts.size(); ++index) {
+        auto& member = wave->members[index];
+        member.named = !member.load;
+        (member.load ? wave->missing : wave->resident).push_back(experts[index]);
+    }
     return expert_lease(std::move(wave));
 }
 
 std::int32_t expert_store::travelling_max() const noexcept {
-    return static_cast<std::int32_t>(impl_->options.loader_threads) + 1; // one waits for the loader that is done first
+    return static_cast<std::int32_t>(impl_->travelling_max());
 }
 
 std::int32_t expert_store::wave_experts_max() const noexcept {

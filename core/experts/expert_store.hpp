@@ -5,6 +5,7 @@
 #include "core/experts/eviction_policy.hpp"
 #include "core/experts/expert_profile.hpp"
 #include "core/experts/layer_statistics.hpp"
+#include "core/experts/loader_threads.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
 #include "core/route/pruning_report.hpp"
@@ -31,7 +32,7 @@ struct expert_store_options {
     std::uint64_t slab_alignment = 64;
     std::uint64_t budget_bytes = 0;   ///< fast memory for slots; below top_k slots: refused
     std::uint32_t layout_id = 0;      ///< of packed slabs, for the table's entries
-    std::uint32_t loader_threads = 2; ///< reads in flight; queue depth beyond 2-4 only adds latency
+    std::uint32_t loader_threads = loader_threads_default; ///< reads in flight
 };
 
 /// Experts that were asked for: found in memory, or loaded, and the bytes read for them.
@@ -74,12 +75,6 @@ struct expert_store_statistics {
 
 class expert_store;
 
-/// Experts of a layer, the resident ones first.
-struct resident_order {
-    std::vector<std::int32_t> experts;
-    std::size_t residents = 0; ///< the first so many
-};
-
 /// The experts of one wave: pinned from acquire to destruction, so that nothing evicts what a kernel reads. Move-only;
 /// may be destroyed on any thread. Borrows the store.
 class expert_lease {
@@ -102,13 +97,12 @@ public:
     std::uint32_t generation(std::int32_t expert) const noexcept;
 
     /// Blocks until some missing experts have arrived that no call named yet, and names them; none: all were. Errors:
-    /// as of wait(), as soon as one load of the wave has failed.
+    /// io_error, corrupt_file: as soon as one load of the wave has failed; the failed expert is not resident afterwards
+    /// and a later acquire tries again.
     result<std::vector<std::int32_t>> wait_some();
 
-    /// Blocks until every missing expert has arrived; the caller helps with loads that nobody has started yet. Errors:
-    /// io_error, corrupt_file: the first failed load of this wave; the failed expert is not resident afterwards and a
-    /// later acquire tries again.
-    result<void> wait();
+    /// The expert whose load failed, once wait_some() has said so.
+    std::optional<std::int32_t> failed() const noexcept;
 
 private:
     friend class expert_store;
@@ -152,19 +146,12 @@ public:
                                  std::span<const std::int32_t> drafted = {},
                                  std::span<const std::int32_t> prompt_only = {}, bool continues = false);
 
-    /// The same; none where acquire() would have to wait for slots. So it may be called while holding leases.
-    result<std::optional<expert_lease>> try_acquire(std::int32_t layer, std::span<const std::int32_t> experts,
-                                                    std::span<const std::int32_t> drafted = {},
-                                                    std::span<const std::int32_t> prompt_only = {},
-                                                    bool continues = false);
-
-    /// Experts of a visit that should be on their way at a time, each in a wave of its own: they keep all loaders busy,
-    /// and those that the policy does not want to keep pass through so few slots.
+    /// Absent experts of an expert_visit that are on their way at a time: they keep all loaders busy.
     std::int32_t travelling_max() const noexcept;
 
     /// The same experts, those that are resident now first; each part keeps its order. What a caller should cut into
     /// waves: a wave that loads could otherwise evict what a later wave of the same step would have found.
-    resident_order residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
+    std::vector<std::int32_t> residents_first(std::int32_t layer, std::span<const std::int32_t> experts) const;
 
     /// Sets present[e] to 1 where expert e of `layer` is in memory now, to 0 elsewhere. [experts] at most.
     void mark_residents(std::int32_t layer, std::span<std::uint8_t> present) const;
@@ -220,6 +207,7 @@ public:
 
 private:
     friend class expert_lease;
+    friend class expert_visit;
     struct impl;
     explicit expert_store(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;

@@ -7,13 +7,10 @@
 
 namespace moira {
 
-result<void> expert_store::impl::check_wave(std::int32_t layer, std::span<const std::int32_t> experts) {
+result<void> expert_store::impl::check_experts(std::int32_t layer, std::span<const std::int32_t> experts) {
     if (layer < 0 || layer >= options.layers)
         return fail(errc::invalid_argument,
                     "no layer " + std::to_string(layer) + " of " + std::to_string(options.layers));
-    if (experts.size() > static_cast<std::size_t>(table.slots()))
-        return fail(errc::invalid_argument, "a wave of " + std::to_string(experts.size()) + " experts, but " +
-                                                std::to_string(table.slots()) + " slots: split it");
     std::optional<std::int32_t> bad;
     std::size_t marked = 0;
     for (; marked < experts.size() && !bad; ++marked) {
@@ -27,8 +24,15 @@ result<void> expert_store::impl::check_wave(std::int32_t layer, std::span<const 
         seen[static_cast<std::size_t>(expert)] = false;
     if (bad)
         return fail(errc::invalid_argument, "expert " + std::to_string(*bad) + " is not one of " +
-                                                std::to_string(options.experts) + ", or is in the wave twice");
+                                                std::to_string(options.experts) + ", or is asked for twice");
     return {};
+}
+
+result<void> expert_store::impl::check_wave(std::int32_t layer, std::span<const std::int32_t> experts) {
+    if (experts.size() > static_cast<std::size_t>(table.slots()))
+        return fail(errc::invalid_argument, "a wave of " + std::to_string(experts.size()) + " experts, but " +
+                                                std::to_string(table.slots()) + " slots: split it");
+    return check_experts(layer, experts);
 }
 
 result<void> expert_store::impl::wait_for_slots(std::int32_t layer, std::span<const std::int32_t> experts,
@@ -58,31 +62,26 @@ void expert_store::impl::slots_changed() {
     arena.shrink(std::max(bound_bytes, static_cast<std::uint64_t>(table.occupied_end()) * sizes.slot_bytes));
 }
 
-void expert_store::impl::pin(std::int32_t layer, std::span<const std::int32_t> experts,
-                             std::span<const std::int32_t> drafted, std::span<const std::int32_t> prompt_only,
-                             bool continues, wave& taken) {
+/// Appends to `taken`.
+void expert_store::impl::pin(const visit_wish& wish, bool continues, std::vector<wave_member>& taken) {
     if (!continues)
-        hints.wave_begins(layer, std::chrono::steady_clock::now());
-    table.pin_wave(layer, experts, pins, prompt_only, continues);
+        hints.wave_begins(wish.layer, std::chrono::steady_clock::now());
+    table.pin_wave(wish.layer, wish.experts, pins, wish.prompt_only, continues);
     ++counters.waves;
-    taken.layer = layer;
-    taken.experts.assign(experts.begin(), experts.end());
-    taken.members.reserve(pins.size());
     bool met = false;
     for (const residency_table::pin& pin : pins) {
         auto& load = load_by_slot[static_cast<std::size_t>(pin.slot)];
-        note_prefetched(layer, pin);
+        note_prefetched(wish.layer, pin);
         if (pin.state == slot_state::empty) {
-            load = make_load({layer, pin.expert}, pin.slot);
-            load->drafted = std::binary_search(drafted.begin(), drafted.end(), pin.expert);
+            load = make_load({wish.layer, pin.expert}, pin.slot);
+            load->drafted = std::binary_search(wish.drafted.begin(), wish.drafted.end(), pin.expert);
             met = queue.speculating();
             queue.push(load);
         }
         const bool resident = pin.state == slot_state::resident;
-        taken.members.push_back({pin.slot, pin.generation, resident ? nullptr : load});
-        (resident ? taken.resident : taken.missing).push_back(pin.expert);
-        count_demand(layer, pin.expert, resident, drafted);
-        by_layer.visited({layer, pin.expert}, resident, pin.speculative);
+        taken.push_back({pin.slot, pin.generation, resident ? nullptr : load});
+        count_demand(wish.layer, pin.expert, resident, wish.drafted);
+        by_layer.visited({wish.layer, pin.expert}, resident, pin.speculative);
     }
     met_by_demand += met;
     pins.clear();
@@ -125,105 +124,86 @@ void expert_store::impl::finished(expert_load& load) {
     slots_changed();
 }
 
+void expert_store::impl::end_pin(const wave_member& member) {
+    // A failed load ended all pins of its slot, which may be somebody else's by now.
+    if (member.load && member.load->state == load_state::failed)
+        return;
+    if (member.load && table.pins(member.slot) == 1 && queue.cancel(member.load)) {
+        load_by_slot[static_cast<std::size_t>(member.slot)].reset();
+        table.abandon(member.slot); // nobody wants it any more and nobody has begun to read it
+        return;
+    }
+    table.unpin(member.slot);
+}
+
 void expert_store::impl::release(wave& ended) {
     const std::lock_guard held(lock);
-    learn_stall(ended);
-    for (wave::member& member : ended.members) {
-        // A failed load ended all pins of its slot, which may be somebody else's by now.
-        if (member.load && member.load->state == load_state::failed)
-            continue;
-        if (member.load && table.pins(member.slot) == 1 && queue.cancel(member.load)) {
-            load_by_slot[static_cast<std::size_t>(member.slot)].reset();
-            table.abandon(member.slot); // nobody wants it any more and nobody has begun to read it
-            continue;
-        }
-        table.unpin(member.slot);
-    }
+    learn_stall(ended.members, ended.stall_s);
+    for (const wave_member& member : ended.members)
+        end_pin(member);
     slots_changed();
 }
 
-/// Loads on this thread what nobody has begun: sleeping for a running load would leave a queued one lying. False: one
-/// failed.
-bool expert_store::impl::help_with(wave& wanted, std::unique_lock<std::mutex>& held) {
-    for (const wave::member& member : wanted.members) {
-        if (!member.load || member.load->over())
-            continue;
-        queue.help(member.load, held);
-        if (member.load->state == load_state::failed)
-            return false;
-    }
-    return true;
-}
-
-void expert_store::impl::note_stall(wave& waited, std::chrono::steady_clock::time_point begin) {
+/// Returns the time since `begin`.
+double expert_store::impl::note_stall(std::int32_t layer, std::chrono::steady_clock::time_point begin) {
     const std::chrono::duration<double> stall = std::chrono::steady_clock::now() - begin;
-    waited.stall_s += stall.count();
     counters.stall_s += stall.count();
-    by_layer.waited(waited.layer, stall.count());
+    by_layer.waited(layer, stall.count());
+    return stall.count();
 }
 
 /// What a load on demand costs whoever waits for it: the figure that hints must beat.
-void expert_store::impl::learn_stall(const wave& ended) {
+void expert_store::impl::learn_stall(std::span<const wave_member> members, double stall_s) {
     constexpr double newest_weight = 1.0 / 32; // the last few tokens
-    const auto loads = std::count_if(ended.members.begin(), ended.members.end(), [](const wave::member& member) {
-        return member.load && !member.load->prefetched;
-    });
+    const auto loads = std::count_if(members.begin(), members.end(),
+                                     [](const wave_member& member) { return member.load && !member.load->prefetched; });
     if (loads == 0)
         return;
-    const double each_s = ended.stall_s / static_cast<double>(loads);
+    const double each_s = stall_s / static_cast<double>(loads);
     stall_per_load_s += (stall_per_load_s > 0 ? newest_weight : 1.0) * (each_s - stall_per_load_s);
 }
 
-result<void> expert_store::impl::wait(wave& wanted) {
-    std::unique_lock held(lock);
-    const auto begin = std::chrono::steady_clock::now();
-    const bool stalled = std::any_of(wanted.members.begin(), wanted.members.end(),
-                                     [](const wave::member& member) { return member.load && !member.load->over(); });
-    result<void> outcome;
-    help_with(wanted, held);
-    for (const wave::member& member : wanted.members) {
-        if (!member.load)
-            continue;
-        if (member.load->state != load_state::queued)
-            queue.wait(*member.load, held);
-        if (member.load->state == load_state::failed) {
-            outcome = tl::unexpected(member.load->failure);
-            break;
-        }
-    }
-    if (stalled)
-        note_stall(wanted, begin);
-    return outcome;
+/// Until one that was not named is here; there is one.
+void expert_store::impl::wait_for_some(std::span<wave_member> members, std::unique_lock<std::mutex>& held) {
+    // With two loaders the disk has all it can serve, and this thread's time belongs to what arrives first. With fewer,
+    // sleeping for a running load would leave a queued one lying.
+    if (queue.threads() < 2)
+        for (const wave_member& member : members)
+            if (member.load)
+                queue.help(member.load, held);
+    const auto arrived = [](const wave_member& member) { return !member.named && member.here(); };
+    queue.wait_until([&] { return std::any_of(members.begin(), members.end(), arrived); }, held);
+}
+
+void expert_store::impl::wait_for_all(std::span<wave_member> members, std::unique_lock<std::mutex>& held) {
+    for (const wave_member& member : members)
+        if (member.load)
+            queue.help(member.load, held);
+    const auto here = [](const wave_member& member) { return member.here(); };
+    queue.wait_until([&] { return std::all_of(members.begin(), members.end(), here); }, held);
 }
 
 result<std::vector<std::int32_t>> expert_store::impl::wait_some(wave& wanted) {
     std::unique_lock held(lock);
-    const auto begin = std::chrono::steady_clock::now();
-    bool left = false, some = false;
-    const auto look = [&] {
-        left = some = false;
-        for (const wave::member& member : wanted.members) {
-            if (!member.load || member.named)
-                continue;
-            left = true;
-            some = some || member.load->over();
-        }
-        return some || !left;
-    };
-    if (!look()) {
-        // With two loaders the disk has all it can serve, and this thread's time belongs to what arrives first.
-        if (queue.threads() < 2)
-            help_with(wanted, held);
-        queue.wait_until(look, held);
-        note_stall(wanted, begin);
+    std::size_t left = 0, here = 0;
+    for (const wave_member& member : wanted.members) {
+        left += !member.named;
+        here += !member.named && member.here();
+    }
+    if (left > 0 && here == 0) {
+        const auto begin = std::chrono::steady_clock::now();
+        wait_for_some(wanted.members, held);
+        wanted.stall_s += note_stall(wanted.layer, begin);
     }
     std::vector<std::int32_t> arrived;
     for (std::size_t index = 0; index < wanted.members.size(); ++index) {
-        wave::member& member = wanted.members[index];
-        if (!member.load || member.named || !member.load->over())
+        wave_member& member = wanted.members[index];
+        if (member.named || !member.here())
             continue;
-        if (member.load->state != load_state::done)
+        if (member.load->state != load_state::done) {
+            wanted.failed = wanted.experts[index];
             return tl::unexpected(member.load->failure);
+        }
         member.named = true;
         arrived.push_back(wanted.experts[index]);
     }
@@ -258,10 +238,8 @@ std::uint32_t expert_lease::generation(std::int32_t expert) const noexcept {
     return found == wave.end() ? 0 : impl_->members[static_cast<std::size_t>(found - wave.begin())].generation;
 }
 
-result<void> expert_lease::wait() {
-    if (!impl_ || impl_->missing.empty())
-        return {};
-    return impl_->store->wait(*impl_);
+std::optional<std::int32_t> expert_lease::failed() const noexcept {
+    return impl_ ? impl_->failed : std::nullopt;
 }
 
 result<std::vector<std::int32_t>> expert_lease::wait_some() {

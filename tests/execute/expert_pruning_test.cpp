@@ -138,7 +138,7 @@ TEST_CASE("cache-aware routing replaces nothing while everything is in memory or
             for (std::int32_t layer = 0; layer < shape.layers; ++layer)
                 for (std::int32_t expert = 0;
                      shape.layer_is_moe[static_cast<std::size_t>(layer)] && expert < shape.moe.experts; ++expert)
-                    REQUIRE(warm.model->experts().acquire(layer, std::vector{expert})->wait());
+                    REQUIRE(warm.model->experts().acquire(layer, std::vector{expert})->wait_some());
             CHECK(same_bits(required_logits(*warm.model, ids, 16), expected));
             CHECK(warm.model->expert_statistics().pruning->all.replaced == 0);
             if (shape.moe.choice_bias)

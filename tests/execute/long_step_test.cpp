@@ -23,13 +23,15 @@ std::vector<std::uint64_t> hashes_of(engine& model, const std::vector<token_id>&
     return hashes;
 }
 
-test_engine with_slots(const std::string& model, const std::string& plugin, std::uint64_t slots) {
+test_engine with_slots(const std::string& model, const std::string& plugin, std::uint64_t slots,
+                       const pruning_options& pruning = {}) {
     test_engine::wanted how;
     how.plugin = plugin;
     const auto whole = test_engine::required(golden_folder(model), how); // how large a slab is depends on the plugin
     how.options = options_with_slots(slots, whole.model->slab_bytes());
     how.options.rows_max = block_rows;
     how.options.sequences_max = 4;
+    how.options.pruning = pruning;
     return test_engine::required(golden_folder(model), how);
 }
 
@@ -75,6 +77,36 @@ TEST_CASE("a long step reads each expert at most once, whatever fits; short step
         hashes_of(*again.model, ids, block_rows);
         CHECK(again.model->expert_statistics().demand_loads > counted.demand_loads);
     }
+}
+
+TEST_CASE("a long step prunes by gate mass as short ones do, and counts each choice once; by residence it does not") {
+    const auto ids = some_tokens(30);
+    pruning_options pruning;
+    pruning.mode = pruning_mode::gate_mass;
+    pruning.gate_mass = 0.6;
+    for (const std::string model : {"deepseek_v3", "qwen3_moe"})
+        for (const auto& plugin : runnable_plugins()) {
+            CAPTURE(model);
+            CAPTURE(plugin);
+            test_engine::wanted plain;
+            plain.plugin = plugin;
+            plain.options.pruning = pruning;
+            const auto whole = test_engine::required(golden_folder(model), plain);
+            const auto expected = hashes_of(*whole.model, ids, 30);
+            const auto counted = whole.model->expert_statistics().pruning->all;
+            REQUIRE(counted.left_out > 0);
+            const auto& moe = whole.model->shape().moe;
+            for (const auto slots : {moe.experts, moe.top_k + 1, moe.top_k}) {
+                CAPTURE(slots);
+                const auto small = with_slots(model, plugin, static_cast<std::uint64_t>(slots), pruning);
+                REQUIRE(small.model->step_rows_max() >= 30);
+                CHECK(hashes_of(*small.model, ids, 30) == expected);
+                CHECK(small.model->expert_statistics().pruning->all.routings == counted.routings);
+                CHECK(small.model->expert_statistics().pruning->all.left_out == counted.left_out);
+            }
+        }
+    pruning.mode = pruning_mode::cache_aware;
+    CHECK(with_slots("qwen3_moe", "cpu_reference", 8, pruning).model->step_rows_max() == block_rows);
 }
 
 TEST_CASE("where all experts fit, and with an observer, steps are as long as the arena") {

@@ -98,7 +98,7 @@ TEST_CASE("missing experts are named once each, in the order of their arrival") 
     source.let(5);
     CHECK(*lease->wait_some() == std::vector<std::int32_t>{5});
     CHECK(lease->wait_some()->empty());
-    CHECK(lease->wait());
+    CHECK(wait_all(*lease));
     CHECK(store->statistics().stall_s > 0);
 }
 
@@ -145,7 +145,7 @@ TEST_CASE("the link is free while an expert is packed") {
     REQUIRE(source.begins(true, 4));
     CHECK(source.begins(false, 9)); // before 4 is packed
     source.let_all();
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
 }
 
 TEST_CASE("the time of steps is computing and waiting, and the link's is busy or idle") {
@@ -157,7 +157,7 @@ TEST_CASE("the time of steps is computing and waiting, and the link's is busy or
     REQUIRE(source.begins(false, 4));
     std::this_thread::sleep_for(std::chrono::milliseconds(4)); // the link is busy
     source.let_all();
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
     std::this_thread::sleep_for(std::chrono::milliseconds(3)); // the link is idle
     store->end_step(0.002);
     const auto counted = store->statistics();

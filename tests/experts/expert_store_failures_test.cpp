@@ -25,7 +25,7 @@ TEST_CASE("a hiccup is retried and never seen") {
     source.fail_next({1, 4}, load_attempts_max - 1);
     auto lease = store->acquire(1, std::array{4, 5});
     REQUIRE(lease);
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
     CHECK(source.shows(store->table(1)[4], {1, 4}));
     CHECK(source.attempts({1, 4}) == static_cast<int>(load_attempts_max));
     CHECK(store->statistics().load_retries == load_attempts_max - 1);
@@ -40,7 +40,7 @@ TEST_CASE("a load that fails for good is reported, frees its slot, and works aga
         auto lease = store->acquire(1, std::array{5, 4});
         REQUIRE(lease);
         for (int repeat = 0; repeat < 2; ++repeat) {
-            const auto waited = lease->wait();
+            const auto waited = wait_all(*lease);
             REQUIRE_FALSE(waited);
             CHECK(waited.error().code == errc::io_error);
         }
@@ -52,12 +52,12 @@ TEST_CASE("a load that fails for good is reported, frees its slot, and works aga
 
         auto again = store->acquire(1, std::array{4}); // takes the free slot while the failed wave is still held
         REQUIRE(again);
-        REQUIRE(again->wait());
+        REQUIRE(wait_all(*again));
         *lease = expert_lease(); // must not end the pin of the new load in the same slot
         CHECK(source.shows(store->table(1)[4], {1, 4}));
         auto more = store->acquire(2, std::array{0});
         REQUIRE(more);
-        REQUIRE(more->wait());
+        REQUIRE(wait_all(*more));
         CHECK(source.shows(store->table(1)[4], {1, 4}));
         CHECK(store->table(1)[5].address == 0);
     }
@@ -69,7 +69,7 @@ TEST_CASE("only reads are retried; exceptions of a source are errors") {
     source.fail_next({1, 4}, 1, errc::corrupt_file);
     auto lease = store->acquire(1, std::array{4});
     REQUIRE(lease);
-    auto waited = lease->wait();
+    auto waited = wait_all(*lease);
     REQUIRE_FALSE(waited);
     CHECK(waited.error().code == errc::corrupt_file);
     CHECK(source.attempts({1, 4}) == 1);
@@ -77,13 +77,13 @@ TEST_CASE("only reads are retried; exceptions of a source are errors") {
     source.throw_always(true);
     auto thrown = store->acquire(1, std::array{6});
     REQUIRE(thrown);
-    waited = thrown->wait();
+    waited = wait_all(*thrown);
     REQUIRE_FALSE(waited);
     CHECK(waited.error().code == errc::internal);
     source.throw_always(false);
     auto fine = store->acquire(1, std::array{4, 6});
     REQUIRE(fine);
-    CHECK(fine->wait());
+    CHECK(wait_all(*fine));
 }
 
 TEST_CASE("every lease that waits for a failed load hears of it, others do not") {
@@ -99,12 +99,12 @@ TEST_CASE("every lease that waits for a failed load hears of it, others do not")
     REQUIRE(third);
     CHECK(second->missing().size() == 1);
     source.set_gate(true);
-    const auto heard_first = first->wait(), heard_second = second->wait();
+    const auto heard_first = wait_all(*first), heard_second = wait_all(*second);
     REQUIRE_FALSE(heard_first);
     REQUIRE_FALSE(heard_second);
     CHECK(heard_first.error().code == errc::io_error);
     CHECK(heard_second.error().code == errc::io_error);
-    CHECK(third->wait());
+    CHECK(wait_all(*third));
     CHECK(source.attempts({1, 4}) == static_cast<int>(load_attempts_max));
     CHECK(source.attempts({1, 7}) == 1);
     CHECK(store->statistics().load_failures == 1);
@@ -125,7 +125,7 @@ TEST_CASE("an entry shows nothing while its slab is being written, and a wave dr
     source.set_gate(true);
     auto lease = store->acquire(1, std::array{4, 6});
     REQUIRE(lease);
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
     CHECK(source.shows(store->table(1)[4], {1, 4}));
     CHECK(source.attempts({1, 4}) == 1);
     CHECK(source.attempts({1, 5}) == 0);
@@ -151,7 +151,7 @@ TEST_CASE("time spent waiting for loads is measured") {
     const auto store = make_store(source, 8);
     auto lease = store->acquire(1, std::array{4});
     REQUIRE(lease);
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
     CHECK(store->statistics().stall_s >= 0.005);
     CHECK(store->statistics().stall_s < 5.0);
 }

@@ -27,7 +27,7 @@ std::unique_ptr<expert_store> make_store(slab_source& source, std::uint64_t slot
 void visit(expert_store& store, std::int32_t layer, const std::vector<std::int32_t>& experts) {
     auto lease = store.acquire(layer, experts);
     REQUIRE(lease);
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
 }
 
 template <class Condition>
@@ -124,7 +124,7 @@ TEST_CASE("a demand for an expert that is on its way joins the read") {
     CHECK(lease->missing().size() == 2);
     CHECK(store->statistics().prefetch_useful == 1);
     source.set_gate(true);
-    REQUIRE(lease->wait());
+    REQUIRE(wait_all(*lease));
     CHECK(source.shows(store->table(2)[4], {2, 4}));
     CHECK(store->table(2)[4].generation == lease->generation(4));
     CHECK(source.attempts({2, 4}) == 1);
@@ -147,8 +147,8 @@ TEST_CASE("nothing is loaded ahead while a demand load runs; the layer's own dem
     REQUIRE(second);
     CHECK(store->statistics().hints.cancelled == 2);
     source.set_gate(true);
-    REQUIRE(first->wait());
-    REQUIRE(second->wait());
+    REQUIRE(wait_all(*first));
+    REQUIRE(wait_all(*second));
     CHECK(store->statistics().prefetch_loads == 0);
     CHECK(source.attempts({2, 4}) == 1);
     CHECK(source.attempts({2, 5}) == 0);
@@ -176,7 +176,7 @@ TEST_CASE("what waited for a demand load is loaded when that has ended, one at a
     REQUIRE(second);
     REQUIRE(eventually([&] { return source.attempts({3, 7}) == 1; }));
     source.set_gate(true);
-    REQUIRE(second->wait());
+    REQUIRE(wait_all(*second));
     check_accounts(store->statistics());
 }
 
@@ -258,7 +258,7 @@ TEST_CASE("a speculative read that a wave has joined is tried again as any other
         auto lease = store->acquire(2, std::array{4});
         REQUIRE(lease);
         source.set_gate(true);
-        const auto waited = lease->wait();
+        const auto waited = wait_all(*lease);
         CHECK(waited.has_value() == (failures < static_cast<int>(load_attempts_max)));
         if (!waited)
             CHECK(waited.error().code == errc::io_error);
@@ -276,7 +276,7 @@ TEST_CASE("a wave that needs every slot waits for the one speculative read that 
     std::atomic<bool> done{false};
     std::thread large([&] {
         auto lease = store->acquire(3, std::array{0, 1, 2, 3, 4, 5});
-        done = lease && lease->wait();
+        done = lease && wait_all(*lease);
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     source.set_gate(true);
@@ -352,7 +352,7 @@ TEST_CASE("random hints, waves, failures and resizes: leases are complete and tr
             if (pick(2) == 0) // two visits ahead, and now and then not what comes
                 store->hint(1 + ((layer + (pick(4) == 0 ? 0 : 1)) % 3), hint, 2);
             if (pick(8) != 0) {
-                if (const auto waited = lease->wait(); waited)
+                if (const auto waited = wait_all(*lease); waited)
                     for (const std::int32_t expert : wave) {
                         REQUIRE(source.shows(store->table(layer)[expert], {layer, expert}));
                         REQUIRE(store->table(layer)[expert].generation == lease->generation(expert));

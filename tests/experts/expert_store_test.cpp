@@ -24,7 +24,7 @@ expert_lease acquire(expert_store& store, std::int32_t layer, const std::vector<
 
 void visit(expert_store& store, std::int32_t layer, const std::vector<std::int32_t>& experts) {
     auto lease = acquire(store, layer, experts);
-    REQUIRE(lease.wait());
+    REQUIRE(wait_all(lease));
 }
 
 /// Whether the system lets this process read there, asked without reading.
@@ -51,8 +51,8 @@ TEST_CASE("a wave's missing experts are loaded, its table entries shown, and the
         CHECK(as_vector(lease.experts()) == std::vector{5, 3});
         CHECK(lease.resident().empty());
         CHECK(as_vector(lease.missing()) == std::vector{5, 3});
-        REQUIRE(lease.wait());
-        REQUIRE(lease.wait()); // again: nothing left to do
+        REQUIRE(wait_all(lease));
+        REQUIRE(wait_all(lease)); // again: nothing left to do
         for (const std::int32_t expert : {5, 3}) {
             const moira_expert_entry& entry = store->table(1)[expert];
             CHECK(source.shows(entry, {1, expert}));
@@ -65,7 +65,7 @@ TEST_CASE("a wave's missing experts are loaded, its table entries shown, and the
     auto lease = acquire(*store, 1, {3, 9});
     CHECK(as_vector(lease.resident()) == std::vector{3});
     CHECK(as_vector(lease.missing()) == std::vector{9});
-    REQUIRE(lease.wait());
+    REQUIRE(wait_all(lease));
     const auto counted = store->statistics();
     CHECK(counted.hits == 1);
     CHECK(counted.demand_loads == 3);
@@ -81,9 +81,9 @@ TEST_CASE("residents come first and each part keeps its order; what does not exi
     fake_slab_source source;
     const auto store = make_store(small_store(source, 8), source);
     visit(*store, 1, {2, 7});
-    CHECK(store->residents_first(1, std::array{5, 7, 1, 2, 99, -1}).experts == std::vector{7, 2, 5, 1, 99, -1});
-    CHECK(store->residents_first(2, std::array{5, 7}).experts == std::vector{5, 7});
-    CHECK(store->residents_first(9, std::array{5, 7}).experts == std::vector{5, 7});
+    CHECK(store->residents_first(1, std::array{5, 7, 1, 2, 99, -1}) == std::vector{7, 2, 5, 1, 99, -1});
+    CHECK(store->residents_first(2, std::array{5, 7}) == std::vector{5, 7});
+    CHECK(store->residents_first(9, std::array{5, 7}) == std::vector{5, 7});
 }
 
 TEST_CASE("the experts in memory are marked, and no layer that does not exist has any") {
@@ -186,7 +186,7 @@ TEST_CASE("waves that cannot be are refused and leave nothing behind") {
     visit(*store, 1, {2, 3});
     visit(*store, 1, {});
     expert_lease empty;
-    CHECK(empty.wait());
+    CHECK(wait_all(empty));
     CHECK(empty.experts().empty());
 }
 
@@ -197,7 +197,7 @@ TEST_CASE("waves as large as all slots follow one another") {
         for (std::int32_t layer = 1; layer < 4; ++layer)
             for (std::int32_t expert = 0; expert < 16; expert += 2) {
                 auto lease = acquire(*store, layer, {expert, expert + 1});
-                REQUIRE(lease.wait());
+                REQUIRE(wait_all(lease));
                 REQUIRE(source.shows(store->table(layer)[expert], {layer, expert}));
                 REQUIRE(source.shows(store->table(layer)[expert + 1], {layer, expert + 1}));
             }
@@ -230,17 +230,17 @@ TEST_CASE("a slot that gets another expert gets another generation, and so does 
     auto options = small_store(source, 2);
     const auto store = make_store(options, source);
     auto lease = acquire(*store, 1, {0, 1});
-    REQUIRE(lease.wait());
+    REQUIRE(wait_all(lease));
     const std::uint32_t first = lease.generation(0);
     lease = expert_lease();
     auto other = acquire(*store, 1, {2, 3});
-    REQUIRE(other.wait());
+    REQUIRE(wait_all(other));
     CHECK(other.generation(2) != first);
     CHECK(other.generation(9) == 0); // not of this wave
     CHECK(store->table(1)[0].address == 0);
     other = expert_lease();
     auto back = acquire(*store, 1, {0});
-    REQUIRE(back.wait());
+    REQUIRE(wait_all(back));
     CHECK(back.generation(0) != first);
 }
 
@@ -249,7 +249,7 @@ TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots 
     fake_slab_source source(bytes);
     const auto store = make_store(small_store(source, 4), source);
     auto lease = acquire(*store, 1, {0, 1, 2, 3});
-    REQUIRE(lease.wait());
+    REQUIRE(wait_all(lease));
     const auto address = store->table(1)[3].address;
     REQUIRE(store->resize(40 * bytes));
     CHECK(store->statistics().slots == 40);
@@ -258,7 +258,7 @@ TEST_CASE("a resize up keeps residents and addresses; a resize down gives slots 
     std::vector<std::int32_t> all(16);
     std::iota(all.begin(), all.end(), 0);
     auto large = acquire(*store, 2, all);
-    REQUIRE(large.wait());
+    REQUIRE(wait_all(large));
 
     REQUIRE(store->resize(3 * bytes));
     CHECK(store->wave_experts_max() == 3);
@@ -308,7 +308,7 @@ TEST_CASE("random waves and resizes: what a lease holds is always complete and t
         for (const std::int32_t expert : lease.resident())
             REQUIRE(source.shows(store->table(layer)[expert], {layer, expert}));
         if (pick(10) != 0) {
-            REQUIRE(lease.wait());
+            REQUIRE(wait_all(lease));
             for (const std::int32_t expert : wave) {
                 REQUIRE(source.shows(store->table(layer)[expert], {layer, expert}));
                 REQUIRE(store->table(layer)[expert].generation == lease.generation(expert));
@@ -337,7 +337,7 @@ TEST_CASE("what drafted rows alone and a module's layer ask for is counted apart
                           const std::vector<std::int32_t>& drafted) {
         auto lease = store->acquire(layer, experts, drafted);
         REQUIRE(lease);
-        REQUIRE(lease->wait());
+        REQUIRE(wait_all(*lease));
     };
     take(1, {5, 3}, {3});
     take(1, {5, 3}, {3, 5});

@@ -93,6 +93,17 @@ private:
     bool open_ = true, throws_ = false;
 };
 
+/// Until every missing expert of the wave is here, or one failed.
+inline result<void> wait_all(expert_lease& lease) {
+    while (true) {
+        const auto some = lease.wait_some();
+        if (!some)
+            return tl::unexpected(some.error());
+        if (some->empty())
+            return {};
+    }
+}
+
 /// Four layers, the first one dense, of sixteen experts with top 2; `slots` slots.
 inline expert_store_options small_store(const slab_source& source, std::uint64_t slots) {
     expert_store_options options;

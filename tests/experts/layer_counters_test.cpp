@@ -60,7 +60,7 @@ TEST_CASE("a store's layers add up to its counters, and it knows the budget that
             const std::vector<std::int32_t> wave{first, first + 8};
             auto lease = (*store)->acquire(layer, wave);
             REQUIRE(lease);
-            REQUIRE(lease->wait());
+            REQUIRE(wait_all(*lease));
         }
     const auto now = (*store)->statistics();
     REQUIRE(now.layers.size() == 3);

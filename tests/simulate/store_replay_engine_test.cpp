@@ -1,10 +1,9 @@
 // The contract of the simulator: its counters are those of a real store.
-#include "core/experts/expert_store.hpp"
+#include "core/experts/expert_visit.hpp"
 #include "core/simulate/store_replay.hpp"
 #include "tests/experts/fake_slab_source.hpp"
 #include "tests/simulate/small_traces.hpp"
 
-#include <deque>
 #include <doctest/doctest.h>
 #include <thread>
 
@@ -34,6 +33,16 @@ std::unique_ptr<expert_store> make_store(slab_source& source, std::uint64_t slot
     return std::move(*store);
 }
 
+/// Until every load that was begun or hinted at is over: whatever was loaded is here or was evicted.
+void settle(const expert_store& store) {
+    while (true) {
+        const auto now = store.statistics();
+        if (now.hints_waiting == 0 && now.demand_loads + now.prefetch_loads == now.resident + now.evictions)
+            return;
+        std::this_thread::yield();
+    }
+}
+
 /// All rows' predictions of the layer behind this one, as an engine gives them.
 void give_hints(expert_store& store, const expert_walk& walk, std::size_t step, std::uint32_t layer,
                 trace_predictor& predictor) {
@@ -51,63 +60,29 @@ void give_hints(expert_store& store, const expert_walk& walk, std::size_t step, 
     std::vector<expert_hint> hints;
     for (const auto& predicted : all.take())
         hints.push_back({predicted.expert, predicted.probability});
+    settle(store);
     store.hint(trace.layer_numbers[next], hints);
-    // Until every load that this led to is over: whatever was loaded is here or was evicted.
-    while (true) {
-        const auto now = store.statistics();
-        if (now.hints_waiting == 0 && now.demand_loads + now.prefetch_loads == now.resident + now.evictions)
-            return;
-        std::this_thread::yield();
-    }
+    settle(store);
 }
 
-/// Plays the walk through the store as the layer loop does: residents in one wave, then each absent expert in a wave of
-/// its own, a few of them sent for ahead.
+/// Plays the walk through the store as the layer loop does.
 void play(expert_store& store, const expert_walk& walk, trace_predictor* predictor = nullptr) {
     for (std::size_t step = 0; step < walk.steps(); ++step)
         for (std::uint32_t layer = 0; layer < walk.trace().layers; ++layer) {
             const auto wanted = walk.experts(step, layer);
-            const std::int32_t number = walk.trace().layer_numbers[layer];
-            std::vector<std::int32_t> order(wanted.begin(), wanted.end());
-            const auto absent = std::stable_partition(order.begin(), order.end(), [&](std::int32_t expert) {
-                return store.table(number)[expert].address != 0;
-            });
-            std::deque<expert_lease> leases;
-            std::size_t next = 0;
-            const auto acquire = [&](std::size_t count) {
-                auto lease = store.acquire(number, std::span(order).subspan(next, count), {}, {}, next > 0);
-                REQUIRE(lease);
-                next += count;
-                leases.push_back(std::move(*lease));
-            };
-            if (const auto residents = static_cast<std::size_t>(absent - order.begin()); residents > 0) {
-                acquire(residents);
-                REQUIRE(leases.front().wait());
-            }
+            const std::vector<std::int32_t> experts(wanted.begin(), wanted.end());
+            expert_visit visit(store, {walk.trace().layer_numbers[layer], experts});
             bool hinted = false;
-            while (next < order.size() || !leases.empty()) {
-                // The resident wave does not count as one that travels.
-                const bool first = !leases.empty() && leases.front().missing().empty();
-                if (leases.empty())
-                    acquire(1);
-                const auto travelling_max = static_cast<std::size_t>(store.travelling_max()) + (first ? 1 : 0);
-                while (next < order.size() && leases.size() < travelling_max) {
-                    auto lease = store.try_acquire(number, std::span(order).subspan(next, 1), {}, {}, next > 0);
-                    REQUIRE(lease);
-                    if (!*lease)
-                        break;
-                    leases.push_back(std::move(**lease));
-                    ++next;
-                }
-                if (predictor && next == order.size() && !hinted) {
-                    hinted = true;
-                    for (auto& lease : leases)
-                        REQUIRE(lease.wait());
+            std::size_t named = 0;
+            while (!visit.over()) {
+                const auto some = visit.next();
+                REQUIRE(some);
+                named += some->size();
+                if (predictor && visit.all_asked() && !hinted)
                     give_hints(store, walk, step, layer, *predictor);
-                }
-                REQUIRE(leases.front().wait());
-                leases.pop_front();
+                hinted = visit.all_asked();
             }
+            REQUIRE(named == experts.size());
         }
 }
 

@@ -1,5 +1,6 @@
 #include "core/batch/batcher.hpp"
 
+#include "core/batch/flying_chunk.hpp"
 #include "core/batch/sequence.hpp"
 #include "core/batch/step_builder.hpp"
 #include "core/batch/step_drafts.hpp"
@@ -18,16 +19,6 @@ using sequence_pointer = std::unique_ptr<sequence>;
 
 /// Ended requests that a plan names: whoever keeps things by request and misses one must bound them anyway.
 constexpr std::size_t ended_told_max = 256;
-
-/// A chunk of the step in flight. When its sequence leaves the running set meanwhile, the chunk keeps the pages: the
-/// kernels of that step still write to them.
-struct flying_chunk {
-    sequence* owner = nullptr; ///< none: the result is ignored
-    std::int32_t rows = 0;     ///< without the draft
-    bool samples = false;
-    std::vector<token_id> draft;
-    kv_pages::sequence_pages orphaned;
-};
 
 batch_options within_bounds(batch_options options) {
     options.step_tokens_max = std::max(options.step_tokens_max, 1);
@@ -216,7 +207,8 @@ std::shared_ptr<const step_plan> batcher::impl::launch(const std::vector<std::in
         if (rows[i] > 0) {
             step_chunk& chunk = chunks.emplace_back(step_chunk{running[i].get(), rows[i], {}, {}});
             chunk.offer_max = drafts.offer_max(*running[i], rows[i], drafted[i].size(), left, pages);
-            flying.push_back({running[i].get(), rows[i], chunk.samples(), std::move(drafted[i]), {}});
+            flying.push_back(
+                {running[i].get(), rows[i], chunk.samples(), std::move(drafted[i]), {}, running[i]->uncomputed() == 1});
             drafted_rows += flying.back().draft.size();
             if (flying.back().samples)
                 follow(*running[i]);
@@ -398,13 +390,15 @@ sequence_output batcher::impl::apply_samples(const flying_chunk& chunk, const st
     return output;
 }
 
-void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict,
-                           time_point now, std::vector<sequence_output>& out) {
+void batcher::impl::settle(flying_chunk& chunk, const step_result& outcome, const step_verdict* verdict, time_point now,
+                           std::vector<sequence_output>& out) {
     if (chunk.owner == nullptr) {
         pages.release(chunk.orphaned);
         return;
     }
     sequence& owner = *chunk.owner;
+    if (outcome.failure && !chunk.failed)
+        return; // the next step computes its rows again
     if (outcome.failure) {
         end(owner, out.emplace_back(), finish_reason::error, outcome.failure, now);
         return;
@@ -427,14 +421,14 @@ void batcher::impl::end_expired(time_point now, std::vector<sequence_output>& ou
         end(*each, out.emplace_back(), finish_reason::error, deadline_error(), now);
 }
 
-std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now,
-                                              const step_verdict* verdict) {
+std::vector<sequence_output> batcher::advance(const step_result& outcome, time_point now, const step_verdict* verdict) {
     impl& self = *impl_;
     std::vector<sequence_output> outputs;
     if (self.in_flight && outcome.number == self.number) {
         self.in_flight = false;
         self.drafts.note_draft(outcome.draft_pass_s);
         std::vector<flying_chunk> landed = std::exchange(self.flying, {});
+        mark_failed(landed, outcome);
         for (flying_chunk& chunk : landed)
             self.settle(chunk, outcome, verdict, now, outputs);
         std::size_t tokens = 0;

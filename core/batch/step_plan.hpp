@@ -65,12 +65,14 @@ struct offered_draft {
     std::vector<token_id> tokens;
 };
 
-/// What the stream answers. With `failure` set, no token of the step counts.
+/// What the stream answers. With `failure` set, no token of the step counts; requests without a row among `failed_rows`
+/// may be computed again.
 struct step_result {
     std::uint64_t number = 0;
     std::vector<sampled_token> samples;
     std::vector<offered_draft> offered;
     std::optional<error> failure;
+    std::vector<std::int32_t> failed_rows;  ///< whom the failure concerns, ascending; none: all
     double compute_s = 0;  ///< inside the forward pass and sampling
     double stall_s = 0;    ///< of that: waiting for experts
     double draft_pass_s = 0;  ///< of one more token drafted by the model for all sequences that wanted it; 0: none was

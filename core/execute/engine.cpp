@@ -95,6 +95,13 @@ static std::vector<std::int32_t> drafted_rows(const step_plan& plan) {
     return rows;
 }
 
+/// Each once.
+static std::vector<std::int32_t> ascending(std::vector<std::int32_t> rows) {
+    std::sort(rows.begin(), rows.end());
+    rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+    return rows;
+}
+
 /// Ascending: rows inside a prompt, whose logits nobody wants.
 static std::vector<std::int32_t> prompt_rows(const step_plan& plan) {
     std::vector<std::int32_t> rows;
@@ -112,6 +119,7 @@ result<void> engine::impl::run_rows(const step_plan& plan, const logits_function
                                     double& stall_s) {
     const auto drafted = drafted_rows(plan);
     const auto prompts = prompt_rows(plan);
+    arena.failed_rows.clear();
     const step_context step{model.shape(), weights, arena, *queue, probe.get(), drafted, prompts, pruning.get(), route_choice};
     if (probe)
         probe->begin_step(plan, plan.rows() > limits.rows_max ? 0 : store->hint_visits_wanted());
@@ -153,6 +161,7 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     auto done = impl_->run_rows(plan, on_logits, observer, outcome.stall_s);
     if (!done) {
         outcome.failure = done.error();
+        outcome.failed_rows = ascending(impl_->arena.failed_rows);
         outcome.samples.clear();
         // Leaves no error word behind for the next step; what failed has been reported.
         static_cast<void>(impl_->queue->synchronize());

@@ -1,5 +1,6 @@
 #include "tests/execute/test_engine.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <doctest/doctest.h>
 #include <fstream>
@@ -26,6 +27,8 @@ public:
     }
     damaged_checkpoint(const damaged_checkpoint&) = delete;
     damaged_checkpoint& operator=(const damaged_checkpoint&) = delete;
+
+    void cut_last(std::uint64_t bytes) const { std::filesystem::resize_file(weights(), bytes_.size() - bytes); }
 
     void truncate() const { std::filesystem::resize_file(weights(), 64); }
 
@@ -83,6 +86,34 @@ TEST_CASE("a disk that fails in mid-generation fails the step, and later steps w
         REQUIRE_MESSAGE(after, after.error().message);
         CHECK(same_bits(*after, *expected));
     }
+}
+
+TEST_CASE("an expert that cannot be read names the rows that want it, and the others compute as ever without them") {
+    const std::string name = "qwen3_moe";
+    const damaged_checkpoint copy(name);
+    const auto whole = test_engine::required(golden_folder(name), {});
+    const auto ids = some_tokens(12);
+    const auto top_k = static_cast<std::uint64_t>(whole.model->shape().moe.top_k);
+    const auto experts = static_cast<std::uint64_t>(whole.model->shape().moe.experts);
+    for (const std::int32_t rows_max : {12, 8}) // a plain step, and one in blocks
+        for (const auto slots : {top_k, experts}) {
+            CAPTURE(rows_max);
+            CAPTURE(slots);
+            test_engine::wanted how;
+            how.options = options_with_slots(slots, whole.model->slab_bytes());
+            how.options.rows_max = rows_max;
+            how.options.sequences_max = 4;
+            const auto tested = test_engine::required(copy.folder(), how);
+            copy.cut_last(1'025'536 - 986'271); // by its header: the last byte of expert 9 of layer 3, and no other's
+            const auto outcome = tested.model->run_step(plan_prompt_rows(ids, 0, 12, tested.model->limits()));
+            copy.restore();
+            REQUIRE(outcome.failure);
+            CHECK(outcome.failure->code == errc::io_error);
+            REQUIRE_FALSE(outcome.failed_rows.empty());
+            CHECK(outcome.failed_rows.size() < 12);
+            CHECK(std::is_sorted(outcome.failed_rows.begin(), outcome.failed_rows.end()));
+            CHECK(outcome.failed_rows.back() < 12);
+        }
 }
 
 TEST_CASE("a token outside the vocabulary fails its step only") {

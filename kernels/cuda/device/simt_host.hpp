@@ -43,15 +43,15 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-// Where device code called the layer. Barriers are told apart by it: their return addresses change with inlining.
+// Where device code called the layer. Barriers are told apart by it: their return addresses change with inlining. Only
+// the default arguments of a function see the caller's line in both compilers; those of a braced initialiser do not.
 struct simt_place {
     const char* file;
     int line;
-};
-#define SIMT_HERE                                                                                                      \
-    ::moira::simt_place {                                                                                              \
-        __builtin_FILE(), __builtin_LINE()                                                                             \
+    static constexpr simt_place here(const char* caller_file = __builtin_FILE(), int caller_line = __builtin_LINE()) {
+        return {caller_file, caller_line};
     }
+};
 
 void* simt_static_shared(const void* tag, uint64_t bytes);
 void* simt_dynamic_shared();
@@ -59,26 +59,28 @@ void* simt_dynamic_shared();
 void simt_check_read(const void* address, uint32_t bytes, uint32_t alignment, simt_place place);
 void simt_check_write(const void* address, uint32_t bytes, uint32_t alignment, simt_place place);
 
-void __syncthreads(simt_place place = SIMT_HERE);
-void __syncwarp(uint32_t mask = 0xFFFFFFFFu, simt_place place = SIMT_HERE);
-uint32_t __ballot_sync(uint32_t mask, int predicate, simt_place place = SIMT_HERE);
+void __syncthreads(simt_place place = simt_place::here());
+void __syncwarp(uint32_t mask = 0xFFFFFFFFu, simt_place place = simt_place::here());
+uint32_t __ballot_sync(uint32_t mask, int predicate, simt_place place = simt_place::here());
 // Bits from lane `source`, which must take part.
 uint32_t simt_shuffle(uint32_t mask, uint32_t bits, uint32_t source, simt_place place);
 
-float atomicAdd(float* address, float value, simt_place place = SIMT_HERE);
-uint32_t atomicAdd(uint32_t* address, uint32_t value, simt_place place = SIMT_HERE);
-int32_t atomicAdd(int32_t* address, int32_t value, simt_place place = SIMT_HERE);
-unsigned long long atomicMin(unsigned long long* address, unsigned long long value, simt_place place = SIMT_HERE);
+float atomicAdd(float* address, float value, simt_place place = simt_place::here());
+uint32_t atomicAdd(uint32_t* address, uint32_t value, simt_place place = simt_place::here());
+int32_t atomicAdd(int32_t* address, int32_t value, simt_place place = simt_place::here());
+unsigned long long atomicMin(unsigned long long* address, unsigned long long value,
+                             simt_place place = simt_place::here());
 
-void ldmatrix_x4(uint32_t (&registers)[4], const void* row, simt_place place = SIMT_HERE);
-void ldmatrix_x4_trans(uint32_t (&registers)[4], const void* row, simt_place place = SIMT_HERE);
-void mma_16816_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], simt_place place = SIMT_HERE);
+void ldmatrix_x4(uint32_t (&registers)[4], const void* row, simt_place place = simt_place::here());
+void ldmatrix_x4_trans(uint32_t (&registers)[4], const void* row, simt_place place = simt_place::here());
+void mma_16816_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                    simt_place place = simt_place::here());
 
-void cp_async16(void* shared, const void* global, bool wanted = true, simt_place place = SIMT_HERE);
-void cp_async_commit(simt_place place = SIMT_HERE);
+void cp_async16(void* shared, const void* global, bool wanted = true, simt_place place = simt_place::here());
+void cp_async_commit(simt_place place = simt_place::here());
 void simt_cp_async_wait(uint32_t groups, simt_place place);
 template <int groups>
-[[maybe_unused]] static inline void cp_async_wait(simt_place place = SIMT_HERE) {
+[[maybe_unused]] static inline void cp_async_wait(simt_place place = simt_place::here()) {
     simt_cp_async_wait(uint32_t(groups), place);
 }
 
@@ -98,7 +100,8 @@ SIMT_FN float product(float a, float b) {
 
 // Lane numbers as CUDA takes them, for values of 4 bytes.
 template <class Value>
-[[maybe_unused]] static inline Value __shfl_sync(uint32_t mask, Value value, int lane, simt_place place = SIMT_HERE) {
+[[maybe_unused]] static inline Value __shfl_sync(uint32_t mask, Value value, int lane,
+                                                 simt_place place = simt_place::here()) {
     static_assert(sizeof(Value) == 4);
     uint32_t bits;
     __builtin_memcpy(&bits, &value, sizeof bits);
@@ -108,37 +111,38 @@ template <class Value>
 }
 template <class Value>
 [[maybe_unused]] static inline Value __shfl_xor_sync(uint32_t mask, Value value, int lanes,
-                                                     simt_place place = SIMT_HERE) {
+                                                     simt_place place = simt_place::here()) {
     return __shfl_sync(mask, value, int(threadIdx.x % 32 ^ uint32_t(lanes)), place);
 }
 // Past the warp's end a lane keeps its own value.
 template <class Value>
 [[maybe_unused]] static inline Value __shfl_down_sync(uint32_t mask, Value value, uint32_t lanes,
-                                                      simt_place place = SIMT_HERE) {
+                                                      simt_place place = simt_place::here()) {
     const uint32_t lane = threadIdx.x % 32;
     return __shfl_sync(mask, value, int(lane + lanes < 32 ? lane + lanes : lane), place);
 }
 template <class Value>
 [[maybe_unused]] static inline Value __shfl_up_sync(uint32_t mask, Value value, uint32_t lanes,
-                                                    simt_place place = SIMT_HERE) {
+                                                    simt_place place = simt_place::here()) {
     const uint32_t lane = threadIdx.x % 32;
     return __shfl_sync(mask, value, int(lane >= lanes ? lane - lanes : lane), place);
 }
 
 template <class Vector, class Element>
-[[maybe_unused]] static inline Vector load_vector(const Element* address, simt_place place = SIMT_HERE) {
+[[maybe_unused]] static inline Vector load_vector(const Element* address, simt_place place = simt_place::here()) {
     simt_check_read(address, sizeof(Vector), sizeof(Vector), place);
     Vector value;
     __builtin_memcpy(&value, address, sizeof value);
     return value;
 }
 template <class Vector, class Element>
-[[maybe_unused]] static inline void store_vector(Element* address, const Vector& value, simt_place place = SIMT_HERE) {
+[[maybe_unused]] static inline void store_vector(Element* address, const Vector& value,
+                                                 simt_place place = simt_place::here()) {
     simt_check_write(address, sizeof(Vector), sizeof(Vector), place);
     __builtin_memcpy(address, &value, sizeof value);
 }
 template <class Element>
-[[maybe_unused]] static inline uint4 load_streaming(const Element* address, simt_place place = SIMT_HERE) {
+[[maybe_unused]] static inline uint4 load_streaming(const Element* address, simt_place place = simt_place::here()) {
     return load_vector<uint4>(address, place);
 }
 

@@ -24,10 +24,11 @@ extern "C" {
 #endif
 
 #define MOIRA_ABI_MAJOR 0u
-#define MOIRA_ABI_MINOR 1u
+#define MOIRA_ABI_MINOR 2u
 
 #define MOIRA_NAME_BYTES 32
 #define MOIRA_TEXT_BYTES 256
+#define MOIRA_GPUS_MAX 16
 
 /* ---- codes ------------------------------------------------------------------------------------------------------ */
 
@@ -70,6 +71,12 @@ enum {
     MOIRA_CPU_AVX512_VNNI = 1u << 4
 };
 
+/* A display or compute device of vendor 0x10de, as the PCI bus tells without any driver. */
+typedef struct moira_gpu_facts {
+    uint32_t pci_device;  /* the device id: stands for the chip, see the CUDA plugins' table */
+    uint32_t pci_address; /* domain << 16 | bus << 8 | slot */
+} moira_gpu_facts;
+
 /* What the host found out about the machine, so that probing needs no driver call. */
 typedef struct moira_device_facts {
     uint64_t struct_size;
@@ -77,6 +84,9 @@ typedef struct moira_device_facts {
     uint32_t cpu_cores;    /* usable by this process */
     uint32_t cuda_devices; /* device nodes present; 0 without a driver */
     uint32_t reserved;
+    uint32_t nvidia_driver; /* major version of the loaded kernel module (580), 0: none is loaded or it does not say */
+    uint32_t gpus;          /* entries of gpu, in the order of their addresses */
+    moira_gpu_facts gpu[MOIRA_GPUS_MAX];
 } moira_device_facts;
 
 /* One member's view of the running team. */
@@ -479,6 +489,13 @@ typedef struct moira_event moira_event;
 typedef struct moira_buffer moira_buffer;
 typedef struct moira_op moira_op;
 
+/* How much memory the device has of its own. */
+typedef struct moira_memory_info {
+    uint64_t struct_size;
+    uint64_t bytes_total; /* 0: the device computes in the host's memory and has none of its own */
+    uint64_t bytes_free;
+} moira_memory_info;
+
 typedef struct moira_launch {
     const moira_op* op;
     const void* args; /* host address of the op's *_args; read before launch returns */
@@ -528,6 +545,12 @@ typedef struct moira_plugin_api {
                          void* packed, void* scratch);
     moira_status (*unpack)(moira_device* device, const moira_pack_desc* desc, const void* packed,
                            void* const* weights, void* scratch);
+
+    moira_status (*memory_info)(moira_device* device, moira_memory_info* info);
+    /* Host memory that the device's copy engine reads and writes directly (page-locked where that exists): copies from
+     * it run beside the caller. buffer_address gives a host address; destroyed like any buffer, when no queued copy
+     * uses it any more. */
+    moira_status (*host_buffer_create)(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer);
 } moira_plugin_api;
 
 /* The two exported symbols. Probing has no side effects. Opening is called for plugins that won an op. */

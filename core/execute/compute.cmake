@@ -4,6 +4,7 @@ add_library(moira_compute STATIC
   compute_pool.cpp
   cpu_quota.cpp
   device_facts.cpp
+  gpu_facts.cpp
   op_provider.cpp
   plugin_host_services.cpp
   run_delay.cpp)

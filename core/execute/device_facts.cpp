@@ -1,5 +1,6 @@
 #include "core/execute/compute_pool.hpp"
 #include "core/execute/cpu_quota.hpp"
+#include "core/execute/gpu_facts.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -86,16 +87,6 @@ std::uint32_t read_cpu_cores() {
     return quota == 0 ? cores : std::min(cores, quota);
 }
 
-/// Counts /dev/nvidia0, /dev/nvidia1, ...: present exactly when a driver has found devices.
-std::uint32_t count_cuda_devices() {
-    constexpr std::uint32_t devices_max = 64;
-    std::error_code ignored;
-    std::uint32_t count = 0;
-    for (std::uint32_t index = 0; index < devices_max; ++index)
-        count += std::filesystem::exists("/dev/nvidia" + std::to_string(index), ignored) ? 1 : 0;
-    return count;
-}
-
 } // namespace
 
 moira_device_facts read_device_facts() noexcept {
@@ -105,7 +96,7 @@ moira_device_facts read_device_facts() noexcept {
     facts.cpu_cores = 1;
     try {
         facts.cpu_cores = read_cpu_cores();
-        facts.cuda_devices = count_cuda_devices();
+        read_gpu_facts("/", facts);
     } catch (const std::exception&) {
         // Out of memory while reading a small file: one core and no device are always true enough.
     }

@@ -189,7 +189,7 @@ moira_status take(const moira_op_header* header, Desc& desc) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(header);
     for (uint64_t i = sizeof(Desc); i < header->struct_size; ++i)
         if (bytes[i] != 0)
-            return report(MOIRA_UNSUPPORTED, "the descriptor of op %u sets a field that version 0.1 does not know",
+            return report(MOIRA_UNSUPPORTED, "the descriptor of op %u sets a field that this version does not know",
                           header->op);
     std::memcpy(&desc, header, sizeof(Desc));
     return MOIRA_OK;
@@ -233,7 +233,7 @@ moira_status check_op(const cpu_kernels& kernels, const moira_op_header* header,
     case MOIRA_OP_COMBINE:
         return take_and_check(kernels, header, desc.combine);
     default:
-        return report(MOIRA_UNSUPPORTED, "%s has no op %u; version 0.1 ends at %u", kernels.name, header->op,
+        return report(MOIRA_UNSUPPORTED, "%s has no op %u; the last one is %u", kernels.name, header->op,
                       unsigned{MOIRA_OP_COUNT} - 1);
     }
 }

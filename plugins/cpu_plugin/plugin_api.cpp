@@ -174,6 +174,14 @@ moira_status unpack(moira_device* device, const moira_pack_desc* desc, const voi
     return guarded([&] { return unpack_weights(device, desc, packed, weights, scratch); });
 }
 
+moira_status memory_info(moira_device* device, moira_memory_info* info) {
+    if (!device || !info || info->struct_size < sizeof *info)
+        return report(MOIRA_INVALID_ARGUMENT, "memory_info needs a device and a moira_memory_info with its struct_size");
+    info->bytes_total = 0; // computes where the host keeps everything
+    info->bytes_free = 0;
+    return MOIRA_OK;
+}
+
 constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                MOIRA_ABI_MAJOR,
                                                MOIRA_ABI_MINOR,
@@ -200,7 +208,9 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                launch,
                                                pack_query,
                                                pack,
-                                               unpack};
+                                               unpack,
+                                               memory_info,
+                                               buffer_create};
 
 } // namespace
 

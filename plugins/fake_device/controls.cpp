@@ -1,6 +1,8 @@
 // What tests call; see fake_device.h.
 #include "plugins/fake_device/fake_device.hpp"
 
+#include <algorithm>
+
 namespace moira {
 
 namespace {
@@ -61,6 +63,11 @@ uint64_t live_objects(moira_device* device) {
     return of(device).live_objects;
 }
 
+void set_memory_bytes(moira_device* device, uint64_t bytes) {
+    const std::scoped_lock lock(of(device).mutex);
+    of(device).memory_bytes = std::max(bytes, of(device).memory_bytes_used());
+}
+
 constexpr moira_fake_controls controls = {sizeof(moira_fake_controls),
                                           set_latency_us,
                                           fail_launch,
@@ -70,7 +77,8 @@ constexpr moira_fake_controls controls = {sizeof(moira_fake_controls),
                                           call_count,
                                           call_at,
                                           clear_calls,
-                                          live_objects};
+                                          live_objects,
+                                          set_memory_bytes};
 
 } // namespace
 

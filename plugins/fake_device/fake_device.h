@@ -55,6 +55,8 @@ typedef struct moira_fake_controls {
     void (*clear_calls)(moira_device* device);
     /* Buffers, streams, events and ops that were created and not destroyed. */
     uint64_t (*live_objects)(moira_device* device);
+    /* How much device memory there is from now on; a buffer that does not fit finds MOIRA_OUT_OF_MEMORY. */
+    void (*set_memory_bytes)(moira_device* device, uint64_t bytes);
 } moira_fake_controls;
 
 typedef const moira_fake_controls* (*moira_fake_controls_function)(void);

@@ -38,14 +38,19 @@ struct fake_device : moira_device {
     std::vector<injected_error> errors;
     std::vector<moira_fake_call> calls;
     std::map<uintptr_t, uint64_t> memory; // address -> bytes of every live buffer
+    std::map<uintptr_t, uint64_t> host_memory;
+    uint64_t memory_bytes = uint64_t{1} << 40; // more than any test needs; set_memory_bytes makes it small
     std::vector<fake_stream*> streams;
     uint64_t live_objects = 0;
 
     bool owns(const void* address, uint64_t bytes) const;
+    uint64_t memory_bytes_used() const;
     moira_status log(uint32_t kind, uint32_t op, uint64_t amount, moira_status status);
 };
 
-struct fake_buffer : moira_buffer {};
+struct fake_buffer : moira_buffer {
+    bool on_host = false;
+};
 
 // Shared by the handle and the queued record: the handle may be destroyed first.
 struct event_state {

@@ -59,6 +59,13 @@ bool fake_device::owns(const void* address, uint64_t bytes) const {
     return at - begin < size && bytes <= size - (at - begin);
 }
 
+uint64_t fake_device::memory_bytes_used() const {
+    uint64_t used = 0;
+    for (const auto& [address, bytes] : memory)
+        used += bytes;
+    return used;
+}
+
 moira_status take_args(const fake_device& device, const moira_launch& launch, any_op_args& args) {
     const uint32_t op = launch.op->desc.header.op;
     const args_shape shape = shape_of(op);

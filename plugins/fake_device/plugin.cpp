@@ -87,7 +87,8 @@ void device_close(moira_device* device) {
     delete &of(device);
 }
 
-moira_status buffer_create(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer) {
+moira_status create_buffer(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer,
+                           bool on_host) {
     if (!device || !buffer || bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0)
         return report(MOIRA_INVALID_ARGUMENT, "a buffer needs a device, a byte and a power of two for alignment");
     fake_device& owner = of(device);
@@ -95,16 +96,39 @@ moira_status buffer_create(moira_device* device, uint64_t bytes, uint64_t alignm
         if (owner.buffer_fault.strikes())
             return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes,
                              report(MOIRA_OUT_OF_MEMORY, "out of memory, as scripted"));
+        if (!on_host && bytes > owner.memory_bytes - owner.memory_bytes_used())
+            return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes,
+                             report(MOIRA_OUT_OF_MEMORY, "the device's memory is full"));
         auto created = std::make_unique<fake_buffer>();
         created->device = device;
+        created->on_host = on_host;
         created->address = device->host->allocate(device->host->context, bytes, alignment);
         if (!created->address)
             return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes, report(MOIRA_OUT_OF_MEMORY, "the host has no memory"));
         std::memset(created->address, poison, bytes);
-        owner.memory.emplace(reinterpret_cast<uintptr_t>(created->address), bytes);
+        auto& kind = on_host ? owner.host_memory : owner.memory;
+        kind.emplace(reinterpret_cast<uintptr_t>(created->address), bytes);
         ++owner.live_objects;
         *buffer = created.release();
         return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes, MOIRA_OK);
+    });
+}
+
+moira_status buffer_create(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer) {
+    return create_buffer(device, bytes, alignment, buffer, false);
+}
+moira_status host_buffer_create(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer) {
+    return create_buffer(device, bytes, alignment, buffer, true);
+}
+
+moira_status memory_info(moira_device* device, moira_memory_info* info) {
+    if (!device || !info || info->struct_size < sizeof *info)
+        return report(MOIRA_INVALID_ARGUMENT,
+                      "memory_info needs a device and a moira_memory_info with its struct_size");
+    return on_device(of(device), [&]() -> moira_status {
+        info->bytes_total = of(device).memory_bytes;
+        info->bytes_free = info->bytes_total - of(device).memory_bytes_used();
+        return MOIRA_OK;
     });
 }
 
@@ -116,9 +140,10 @@ void buffer_destroy(moira_buffer* buffer) {
     // A GPU's free waits for the device: queued work may still read the buffer.
     for (fake_stream* stream : owner.streams)
         run_queue(*stream, stream->last_position, true);
-    const auto at = owner.memory.find(reinterpret_cast<uintptr_t>(buffer->address));
+    auto& kind = static_cast<fake_buffer*>(buffer)->on_host ? owner.host_memory : owner.memory;
+    const auto at = kind.find(reinterpret_cast<uintptr_t>(buffer->address));
     owner.log(MOIRA_FAKE_BUFFER_DESTROY, 0, at->second, MOIRA_OK);
-    owner.memory.erase(at);
+    kind.erase(at);
     --owner.live_objects;
     owner.host->release(owner.host->context, buffer->address);
     delete static_cast<fake_buffer*>(buffer);
@@ -337,7 +362,9 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                launch,
                                                query_packing,
                                                pack_weights,
-                                               unpack_weights};
+                                               unpack_weights,
+                                               memory_info,
+                                               host_buffer_create};
 
 } // namespace
 

@@ -344,3 +344,21 @@ TEST_CASE("objects may be destroyed while work is queued: the work still runs on
     REQUIRE(gpu.api->stream_synchronize(gpu.stream) == MOIRA_OK);
     CHECK(gpu.out[0] == 30);
 }
+
+TEST_CASE("the device tells its memory, and a buffer that does not fit is refused") {
+    fake gpu;
+    moira_memory_info info{};
+    info.struct_size = sizeof info;
+    controls().set_memory_bytes(gpu.device, 4096 + 1000);
+    REQUIRE(gpu.api->memory_info(gpu.device, &info) == MOIRA_OK);
+    CHECK(info.bytes_total == 5096);
+    CHECK(info.bytes_free == 1000);
+    moira_buffer* buffer = nullptr;
+    CHECK(gpu.api->buffer_create(gpu.device, 1001, 64, &buffer) == MOIRA_OUT_OF_MEMORY);
+    REQUIRE(gpu.api->host_buffer_create(gpu.device, 1001, 64, &buffer) == MOIRA_OK);
+    CHECK(gpu.api->copy_to_device(gpu.stream, gpu.api->buffer_address(buffer), gpu.table, 8) == MOIRA_INVALID_ARGUMENT);
+    CHECK(gpu.api->copy_to_device(gpu.stream, gpu.table, gpu.api->buffer_address(buffer), 8) == MOIRA_OK);
+    gpu.api->buffer_destroy(buffer);
+    moira_memory_info short_info{};
+    CHECK(gpu.api->memory_info(gpu.device, &short_info) == MOIRA_INVALID_ARGUMENT);
+}

@@ -122,6 +122,9 @@ static moira_status pack(moira_device* device, const moira_pack_desc* desc, cons
                          void* packed, void* scratch) {
     return (void)device, (void)desc, (void)sources, (void)packed, (void)scratch, MOIRA_UNSUPPORTED;
 }
+static moira_status memory_info(moira_device* device, moira_memory_info* info) {
+    return (void)device, (void)info, MOIRA_UNSUPPORTED;
+}
 #ifndef TINY_NULL_FUNCTION
 static moira_status unpack(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
                            void* scratch) {
@@ -159,6 +162,8 @@ static const moira_plugin_api api = {
 #ifndef TINY_NULL_FUNCTION
     .unpack = unpack,
 #endif
+    .memory_info = memory_info,
+    .host_buffer_create = buffer_create,
 };
 
 EXPORT moira_status TINY_PROBE_FUNCTION(const moira_device_facts* facts, moira_probe* probe);

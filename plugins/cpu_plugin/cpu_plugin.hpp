@@ -4,6 +4,7 @@
 
 #include "kernels/cpu_kernels.hpp"
 #include "kernels/op_plan.hpp"
+#include "plugins/plugin_base/plugin_base.hpp"
 
 // Supplied by each plugin (plugins/cpu_*/plugin.cpp). Runs on any processor: only the kernels behind the table may use
 // the instructions that the table asks for.
@@ -32,24 +33,6 @@ struct moira_event {
     moira_device* device;
 };
 
-namespace moira {
-
-union any_op_desc {
-    moira_op_header header;
-    moira_embedding_desc embedding;
-    moira_rmsnorm_desc rmsnorm;
-    moira_rope_desc rope;
-    moira_kv_append_desc kv_append;
-    moira_attention_gqa_desc attention_gqa;
-    moira_attention_mla_desc attention_mla;
-    moira_gemm_desc gemm;
-    moira_router_topk_desc router_topk;
-    moira_expert_ffn_desc expert_ffn;
-    moira_combine_desc combine;
-};
-
-} // namespace moira
-
 struct moira_op {
     moira_device* device;
     moira::any_op_desc desc;
@@ -58,10 +41,6 @@ struct moira_op {
 };
 
 namespace moira {
-
-// Remembers a message for last_error and returns the code.
-moira_status report(moira_status code, const char* format, ...) __attribute__((format(printf, 2, 3)));
-void copy_last_error(char* text, uint64_t bytes);
 
 // Host memory for one plugin object; nullptr when there is none.
 template <class T>
@@ -78,8 +57,9 @@ void destroy_object(T* object) {
     host.release(host.context, object);
 }
 
-// Checks struct_size, op and every dimension; copies the descriptor. OK, UNSUPPORTED or INVALID_ARGUMENT.
-moira_status check_op(const cpu_kernels& kernels, const moira_op_header* header, any_op_desc& desc);
+inline op_capabilities capabilities_of(const cpu_kernels& kernels) {
+    return {kernels.name, kernels.kv_bf16_supported, kernels.weight_supported};
+}
 
 // op_query, op_prepare, op_destroy, launch.
 moira_status query_op(moira_device* device, const moira_op_header* desc, moira_op_support* support);
@@ -89,10 +69,10 @@ moira_status check_launch(const moira_op& op, const void* args);
 moira_status launch_list(moira_stream* stream, const moira_launch* list, uint32_t count);
 
 // Packing, see moira_plugin.h.
-moira_status query_packing(moira_device* device, const moira_pack_desc* desc, moira_pack_info* info);
-moira_status pack_weights(moira_device* device, const moira_pack_desc* desc, const moira_pack_source* sources,
-                          void* packed, void* scratch);
-moira_status unpack_weights(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
-                            void* scratch);
+moira_status cpu_pack_query(moira_device* device, const moira_pack_desc* desc, moira_pack_info* info);
+moira_status cpu_pack(moira_device* device, const moira_pack_desc* desc, const moira_pack_source* sources, void* packed,
+                      void* scratch);
+moira_status cpu_unpack(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
+                        void* scratch);
 
 } // namespace moira

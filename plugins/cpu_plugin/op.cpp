@@ -30,7 +30,7 @@ moira_status query_op(moira_device* device, const moira_op_header* desc, moira_o
     support->kv_type_wanted = device->kernels->kv_type_wanted;
     copy_text(support->numerics_id, sizeof support->numerics_id, device->kernels->numerics_id);
     any_op_desc checked{};
-    const moira_status status = check_op(*device->kernels, desc, checked);
+    const moira_status status = check_op(capabilities_of(*device->kernels), desc, checked);
     if (status == MOIRA_OK) {
         support->score = device->kernels->score;
         copy_text(support->reason, sizeof support->reason, device->kernels->requirement);
@@ -46,7 +46,7 @@ moira_status prepare_op(moira_device* device, const moira_op_header* desc, moira
         return report(MOIRA_INVALID_ARGUMENT, "op_prepare needs a device, an op address and a workspace_bytes address");
     *op = nullptr;
     any_op_desc checked{};
-    if (const moira_status status = check_op(*device->kernels, desc, checked))
+    if (const moira_status status = check_op(capabilities_of(*device->kernels), desc, checked))
         return status;
     auto* created = create_object<moira_op>(*device->host);
     if (!created)

@@ -163,15 +163,15 @@ moira_status launch(moira_stream* stream, const moira_launch* list, uint32_t cou
     return guarded([&] { return launch_list(stream, list, count); });
 }
 moira_status pack_query(moira_device* device, const moira_pack_desc* desc, moira_pack_info* info) {
-    return guarded([&] { return query_packing(device, desc, info); });
+    return guarded([&] { return cpu_pack_query(device, desc, info); });
 }
 moira_status pack(moira_device* device, const moira_pack_desc* desc, const moira_pack_source* sources, void* packed,
                   void* scratch) {
-    return guarded([&] { return pack_weights(device, desc, sources, packed, scratch); });
+    return guarded([&] { return cpu_pack(device, desc, sources, packed, scratch); });
 }
 moira_status unpack(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
                     void* scratch) {
-    return guarded([&] { return unpack_weights(device, desc, packed, weights, scratch); });
+    return guarded([&] { return cpu_unpack(device, desc, packed, weights, scratch); });
 }
 
 moira_status memory_info(moira_device* device, moira_memory_info* info) {

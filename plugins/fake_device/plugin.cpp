@@ -360,9 +360,9 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                op_prepare,
                                                op_destroy,
                                                launch,
-                                               query_packing,
-                                               pack_weights,
-                                               unpack_weights,
+                                               cpu_pack_query,
+                                               cpu_pack,
+                                               cpu_unpack,
                                                memory_info,
                                                host_buffer_create};
 

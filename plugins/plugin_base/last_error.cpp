@@ -1,4 +1,4 @@
-#include "plugins/cpu_plugin/cpu_plugin.hpp"
+#include "plugins/plugin_base/plugin_base.hpp"
 
 #include <cstdarg>
 #include <cstdio>

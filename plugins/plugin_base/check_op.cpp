@@ -1,5 +1,6 @@
+#include "kernels/op_plan.hpp"
 #include "kernels/packed_layout.hpp"
-#include "plugins/cpu_plugin/cpu_plugin.hpp"
+#include "plugins/plugin_base/plugin_base.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -37,21 +38,21 @@ moira_status check_finite(const char* name, float value) {
     return std::isfinite(value) ? MOIRA_OK : report(MOIRA_INVALID_ARGUMENT, "%s is not a finite number", name);
 }
 
-moira_status check_weight(const cpu_kernels& kernels, const moira_quantization& quantization) {
-    if (kernels.weight_supported(quantization))
+moira_status check_weight(const op_capabilities& plugin, const moira_quantization& quantization) {
+    if (plugin.weight_supported(quantization))
         return MOIRA_OK;
     return report(
         MOIRA_UNSUPPORTED,
         "%s has no kernel for weight type %u with scale mode %u, scale type %u, blocks %u x %u, activation %u",
-        kernels.name, quantization.weight_type, quantization.scale_mode, quantization.scale_type, quantization.block_n,
+        plugin.name, quantization.weight_type, quantization.scale_mode, quantization.scale_type, quantization.block_n,
         quantization.block_k, quantization.activation);
 }
 
-moira_status check_kv_type(const cpu_kernels& kernels, uint32_t kv_type) {
-    if (kv_type == MOIRA_TYPE_F32 || (kv_type == MOIRA_TYPE_BF16 && kernels.kv_bf16_supported))
+moira_status check_kv_type(const op_capabilities& plugin, uint32_t kv_type) {
+    if (kv_type == MOIRA_TYPE_F32 || (kv_type == MOIRA_TYPE_BF16 && plugin.kv_bf16_supported))
         return MOIRA_OK;
-    return report(MOIRA_UNSUPPORTED, "%s keeps keys and values as F32%s, found type %u", kernels.name,
-                  kernels.kv_bf16_supported ? " or BF16" : " only", kv_type);
+    return report(MOIRA_UNSUPPORTED, "%s keeps keys and values as F32%s, found type %u", plugin.name,
+                  plugin.kv_bf16_supported ? " or BF16" : " only", kv_type);
 }
 
 moira_status check_pages(uint32_t page_tokens, uint32_t pages, uint32_t context_max) {
@@ -62,14 +63,14 @@ moira_status check_pages(uint32_t page_tokens, uint32_t pages, uint32_t context_
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels&, const moira_embedding_desc& desc) {
+moira_status check(const op_capabilities&, const moira_embedding_desc& desc) {
     if (desc.weight_type != MOIRA_TYPE_F32 && desc.weight_type != MOIRA_TYPE_BF16 && desc.weight_type != MOIRA_TYPE_F16)
         return report(MOIRA_UNSUPPORTED, "embedding tables may be F32, BF16 or F16, found type %u", desc.weight_type);
     const bound bounds[] = {{"vocabulary", desc.vocabulary, 1, slots_limit}, {"width", desc.width, 1, dimension_limit}};
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels&, const moira_rmsnorm_desc& desc) {
+moira_status check(const op_capabilities&, const moira_rmsnorm_desc& desc) {
     const bound bounds[] = {{"width", desc.width, 1, dimension_limit}};
     if (const moira_status status = check_bounds(bounds))
         return status;
@@ -78,7 +79,7 @@ moira_status check(const cpu_kernels&, const moira_rmsnorm_desc& desc) {
                : report(MOIRA_INVALID_ARGUMENT, "epsilon is %g, expected 0 or more", static_cast<double>(desc.epsilon));
 }
 
-moira_status check(const cpu_kernels&, const moira_rope_desc& desc) {
+moira_status check(const op_capabilities&, const moira_rope_desc& desc) {
     const bound bounds[] = {{"heads", desc.heads, 1, head_limit},
                             {"width", desc.width, 2, head_dim_limit},
                             {"width mod 2", desc.width % 2, 0, 0},
@@ -87,14 +88,14 @@ moira_status check(const cpu_kernels&, const moira_rope_desc& desc) {
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels& kernels, const moira_kv_append_desc& desc) {
-    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+moira_status check(const op_capabilities& plugin, const moira_kv_append_desc& desc) {
+    if (const moira_status status = check_kv_type(plugin, desc.kv_type))
         return status;
     const bound bounds[] = {{"width", desc.width, 1, dimension_limit}, {"slots", desc.slots, 1, slots_limit}};
     return check_bounds(bounds);
 }
 
-moira_status check(const cpu_kernels& kernels, const moira_attention_gqa_desc& desc) {
+moira_status check(const op_capabilities& plugin, const moira_attention_gqa_desc& desc) {
     const bound bounds[] = {{"heads", desc.heads, 1, head_limit},
                             {"kv_heads", desc.kv_heads, 1, desc.heads},
                             {"head_dim", desc.head_dim, 1, head_dim_limit},
@@ -106,12 +107,12 @@ moira_status check(const cpu_kernels& kernels, const moira_attention_gqa_desc& d
                       desc.kv_heads);
     if (const moira_status status = check_finite("scale", desc.scale))
         return status;
-    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+    if (const moira_status status = check_kv_type(plugin, desc.kv_type))
         return status;
     return check_pages(desc.page_tokens, desc.pages, desc.context_max);
 }
 
-moira_status check(const cpu_kernels& kernels, const moira_attention_mla_desc& desc) {
+moira_status check(const op_capabilities& plugin, const moira_attention_mla_desc& desc) {
     const bound bounds[] = {{"heads", desc.heads, 1, head_limit},
                             {"key_dim", desc.key_dim, 1, head_dim_limit},
                             {"rope_dim", desc.rope_dim, 0, head_dim_limit},
@@ -121,16 +122,16 @@ moira_status check(const cpu_kernels& kernels, const moira_attention_mla_desc& d
         return status;
     if (const moira_status status = check_finite("scale", desc.scale))
         return status;
-    if (const moira_status status = check_kv_type(kernels, desc.kv_type))
+    if (const moira_status status = check_kv_type(plugin, desc.kv_type))
         return status;
     if (const moira_status status = check_pages(desc.page_tokens, desc.pages, desc.context_max))
         return status;
     if (desc.quantization.scale_mode != MOIRA_SCALE_NONE)
         return report(MOIRA_UNSUPPORTED, "attention_mla reads kv_b_proj without scales only: widen it to BF16 or F32");
-    return check_weight(kernels, desc.quantization);
+    return check_weight(plugin, desc.quantization);
 }
 
-moira_status check(const cpu_kernels& kernels, const moira_gemm_desc& desc) {
+moira_status check(const op_capabilities& plugin, const moira_gemm_desc& desc) {
     const bound bounds[] = {{"n", desc.n, 1, dimension_limit},
                             {"k", desc.k, 1, dimension_limit},
                             {"compute", desc.compute, MOIRA_COMPUTE_F32, MOIRA_COMPUTE_AUTO},
@@ -138,10 +139,10 @@ moira_status check(const cpu_kernels& kernels, const moira_gemm_desc& desc) {
                             {"has_bias", desc.has_bias, 0, 1}};
     if (const moira_status status = check_bounds(bounds))
         return status;
-    return check_weight(kernels, desc.quantization);
+    return check_weight(plugin, desc.quantization);
 }
 
-moira_status check(const cpu_kernels&, const moira_router_topk_desc& desc) {
+moira_status check(const op_capabilities&, const moira_router_topk_desc& desc) {
     const bound bounds[] = {{"experts", desc.experts, 1, router_experts_max},
                             {"top_k", desc.top_k, 1, desc.experts},
                             {"scoring", desc.scoring, MOIRA_SCORE_SOFTMAX, MOIRA_SCORE_SQRT_SOFTPLUS},
@@ -157,7 +158,7 @@ moira_status check(const cpu_kernels&, const moira_router_topk_desc& desc) {
     return check_finite("scale", desc.scale);
 }
 
-moira_status check(const cpu_kernels& kernels, const moira_expert_ffn_desc& desc) {
+moira_status check(const op_capabilities& plugin, const moira_expert_ffn_desc& desc) {
     const bound bounds[] = {{"hidden", desc.hidden, 1, dimension_limit},
                             {"inner", desc.inner, 1, dimension_limit},
                             {"experts", desc.experts, 1, dimension_limit},
@@ -170,10 +171,10 @@ moira_status check(const cpu_kernels& kernels, const moira_expert_ffn_desc& desc
         if (!(desc.limit > 0.0f))
             return report(MOIRA_INVALID_ARGUMENT, "limit is %g, expected more than 0", static_cast<double>(desc.limit));
     }
-    return check_weight(kernels, desc.quantization);
+    return check_weight(plugin, desc.quantization);
 }
 
-moira_status check(const cpu_kernels&, const moira_combine_desc& desc) {
+moira_status check(const op_capabilities&, const moira_combine_desc& desc) {
     const bound bounds[] = {{"width", desc.width, 1, dimension_limit},
                             {"top_k", desc.top_k, 0, head_limit},
                             {"has_shared", desc.has_shared, 0, 1}};
@@ -196,44 +197,44 @@ moira_status take(const moira_op_header* header, Desc& desc) {
 }
 
 template <class Desc>
-moira_status take_and_check(const cpu_kernels& kernels, const moira_op_header* header, Desc& desc) {
+moira_status take_and_check(const op_capabilities& plugin, const moira_op_header* header, Desc& desc) {
     if (const moira_status status = take(header, desc))
         return status;
     const bound bounds[] = {{"rows_max", desc.header.rows_max, 1, rows_limit}};
     if (const moira_status status = check_bounds(bounds))
         return status;
-    return check(kernels, desc);
+    return check(plugin, desc);
 }
 
 } // namespace
 
-moira_status check_op(const cpu_kernels& kernels, const moira_op_header* header, any_op_desc& desc) {
+moira_status check_op(const op_capabilities& plugin, const moira_op_header* header, any_op_desc& desc) {
     if (!header || header->struct_size < sizeof(moira_op_header))
         return report(MOIRA_INVALID_ARGUMENT, "there is no op descriptor, or its struct_size is below %zu",
                       sizeof(moira_op_header));
     switch (header->op) {
     case MOIRA_OP_EMBEDDING:
-        return take_and_check(kernels, header, desc.embedding);
+        return take_and_check(plugin, header, desc.embedding);
     case MOIRA_OP_RMSNORM:
-        return take_and_check(kernels, header, desc.rmsnorm);
+        return take_and_check(plugin, header, desc.rmsnorm);
     case MOIRA_OP_ROPE:
-        return take_and_check(kernels, header, desc.rope);
+        return take_and_check(plugin, header, desc.rope);
     case MOIRA_OP_KV_APPEND:
-        return take_and_check(kernels, header, desc.kv_append);
+        return take_and_check(plugin, header, desc.kv_append);
     case MOIRA_OP_ATTENTION_GQA:
-        return take_and_check(kernels, header, desc.attention_gqa);
+        return take_and_check(plugin, header, desc.attention_gqa);
     case MOIRA_OP_ATTENTION_MLA:
-        return take_and_check(kernels, header, desc.attention_mla);
+        return take_and_check(plugin, header, desc.attention_mla);
     case MOIRA_OP_GEMM:
-        return take_and_check(kernels, header, desc.gemm);
+        return take_and_check(plugin, header, desc.gemm);
     case MOIRA_OP_ROUTER_TOPK:
-        return take_and_check(kernels, header, desc.router_topk);
+        return take_and_check(plugin, header, desc.router_topk);
     case MOIRA_OP_EXPERT_FFN:
-        return take_and_check(kernels, header, desc.expert_ffn);
+        return take_and_check(plugin, header, desc.expert_ffn);
     case MOIRA_OP_COMBINE:
-        return take_and_check(kernels, header, desc.combine);
+        return take_and_check(plugin, header, desc.combine);
     default:
-        return report(MOIRA_UNSUPPORTED, "%s has no op %u; the last one is %u", kernels.name, header->op,
+        return report(MOIRA_UNSUPPORTED, "%s has no op %u; the last one is %u", plugin.name, header->op,
                       unsigned{MOIRA_OP_COUNT} - 1);
     }
 }

@@ -38,10 +38,11 @@ endif()
 target_compile_options(moira_options INTERFACE -ffp-contract=off)
 
 if(MOIRA_SANITIZE)
-  add_compile_options(-fsanitize=${MOIRA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${MOIRA_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
   if(MOIRA_SANITIZE MATCHES "undefined")
     # CAF's headers bind references through null handles on purpose.
-    add_compile_options(-fno-sanitize=null)
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=null>")
   endif()
   add_link_options(-fsanitize=${MOIRA_SANITIZE})
 endif()

@@ -1,0 +1,155 @@
+// Everything of a CUDA plugin but its kernels: devices, memory, streams, events, ops and the table of the C interface.
+// Each plugin compiles it in and supplies one cuda_plugin. No CUDA header: calls go through cuda_calls.
+#pragma once
+
+#include "kernels/cuda/cuda_kernels.hpp"
+#include "plugins/cuda_runtime/cuda_calls.hpp"
+#include "plugins/plugin_base/plugin_base.hpp"
+
+#include <atomic>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace moira {
+
+struct cuda_plugin {
+    const char* name;
+    const char* requirement; // "an NVIDIA GPU of compute capability 8.0 or newer"
+    int32_t score;
+    // Whether the plugin's code runs there: its own machine code, or what the driver can compile from it.
+    bool (*runs_on)(uint32_t compute_major, uint32_t compute_minor);
+    const cuda_kernels& (*kernels)();
+    const cuda_calls& (*calls)();
+};
+
+// Supplied by each plugin (plugins/cuda_sm*/plugin.cpp).
+const cuda_plugin& this_cuda_plugin();
+
+// The bytes of moira::step_error_slot: row << 32 | code, row << 32 | detail; all ones: nothing happened.
+struct error_slot_words {
+    uint64_t row_code;
+    uint64_t row_detail;
+};
+
+// A step of a model with 64 layers launches about 800 ops; what does not fit costs one synchronisation.
+inline constexpr uint32_t error_slots = 2048;
+
+// Copies up to this size go through page-locked staging memory, so that they neither block nor read memory that the
+// caller changes afterwards; larger ones are worth the driver's own path (see staging.cpp).
+inline constexpr uint64_t staged_copy_bytes_max = 64 * 1024;
+
+} // namespace moira
+
+struct moira_device {
+    const moira_host* host;
+    const moira::cuda_plugin* plugin;
+    const moira::cuda_calls* calls;
+    int ordinal;
+    moira::cuda_description description;
+    void* pool = nullptr;          // null where stream-ordered allocation is not supported
+    void* memory_stream = nullptr; // orders allocations and releases
+    std::atomic<bool> lost{false};
+    std::mutex streams_mutex;
+    std::vector<moira_stream*> streams; // releases wait for them
+};
+
+struct moira_buffer {
+    moira_device* device;
+    void* allocation;
+    void* address; // aligned within the allocation
+    bool on_host;
+};
+
+namespace moira {
+
+// Page-locked memory that small copies pass through, as a ring of parts; a part is used again when the copies that
+// read it are done.
+struct staging_ring {
+    static constexpr uint32_t parts = 4;
+    static constexpr uint64_t part_bytes = 256 * 1024;
+    char* memory = nullptr;
+    void* events[parts] = {};
+    uint32_t part = 0;
+    uint64_t used = 0; // of the part
+};
+
+// A small copy to the host that has landed in staging memory and is delivered when the stream is synchronised.
+struct staged_delivery {
+    void* to;
+    const void* from;
+    uint64_t bytes;
+};
+
+} // namespace moira
+
+struct moira_stream {
+    moira_device* device;
+    void* stream = nullptr;
+    moira_error_word error = {};                   // the first of the step
+    moira::error_slot_words* slots = nullptr;      // device memory
+    moira::error_slot_words* slots_seen = nullptr; // page-locked copy
+    uint32_t slots_used = 0;
+    uint32_t slot_ops[moira::error_slots] = {}; // MOIRA_OP_* of each used slot
+    moira::staging_ring uploads;
+    char* downloads = nullptr; // page-locked, download_bytes
+    uint64_t downloads_used = 0;
+    std::vector<moira::staged_delivery> deliveries;
+    static constexpr uint64_t download_bytes = 1024 * 1024;
+};
+
+struct moira_event {
+    moira_device* device;
+    void* event;
+};
+
+struct moira_op {
+    moira_device* device;
+    moira::any_op_desc desc;
+    uint32_t expert_layout_id;
+    uint64_t workspace_bytes;
+};
+
+namespace moira {
+
+// Turns a failed call into a status with words; a device that is lost stays lost. `doing`: "copying to the device".
+moira_status cuda_status(moira_device& device, int code, const char* doing);
+// Refuses on a lost device and makes the device the calling thread's.
+moira_status enter_device(moira_device& device);
+
+// Host memory for one plugin object, through the host's allocator; nullptr when there is none.
+template <class T>
+T* create_object(const moira_host& host) {
+    void* memory = host.allocate(host.context, sizeof(T), alignof(T));
+    return memory ? new (memory) T{} : nullptr;
+}
+template <class T>
+void destroy_object(const moira_host& host, T* object) {
+    object->~T();
+    host.release(host.context, object);
+}
+
+// The C interface, see moira_plugin.h.
+moira_status cuda_device_open(const cuda_plugin& plugin, const moira_host* host, uint32_t index, moira_device** device);
+void cuda_device_close(moira_device* device);
+moira_status cuda_buffer_create(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer);
+moira_status cuda_host_buffer_create(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer);
+void cuda_buffer_destroy(moira_buffer* buffer);
+moira_status cuda_memory_info(moira_device* device, moira_memory_info* info);
+moira_status cuda_stream_create(moira_device* device, moira_stream** stream);
+void cuda_stream_destroy(moira_stream* stream);
+moira_status cuda_stream_synchronize(moira_stream* stream);
+moira_status cuda_stream_error(moira_stream* stream, moira_error_word* word);
+moira_status cuda_copy_to_device(moira_stream* stream, void* to, const void* from, uint64_t bytes);
+moira_status cuda_copy_to_host(moira_stream* stream, void* to, const void* from, uint64_t bytes);
+moira_status cuda_op_query(moira_device* device, const moira_op_header* desc, moira_op_support* support);
+moira_status cuda_op_prepare(moira_device* device, const moira_op_header* desc, moira_op** op,
+                             uint64_t* workspace_bytes);
+moira_status cuda_launch_list(moira_stream* stream, const moira_launch* list, uint32_t count);
+moira_status cuda_probe(const cuda_plugin& plugin, const moira_device_facts* facts, moira_probe* probe);
+// Of the first `used` slots of a step: the first error, or code 0.
+moira_error_word first_error(const error_slot_words* slots, const uint32_t* ops, uint32_t used);
+// Reads what the step's slots hold into stream.error and empties them. Waits for the stream.
+moira_status collect_errors(moira_stream& stream);
+
+} // namespace moira

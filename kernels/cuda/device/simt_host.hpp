@@ -154,5 +154,9 @@ SIMT_FN uint32_t bf16_bits_of(float value) {
 SIMT_FN uint32_t bf16x2_of(float low, float high) {
     return bf16_bits_of(high) << 16 | bf16_bits_of(low);
 }
+// Products of two pairs of BF16, each rounded once.
+SIMT_FN uint32_t bf16x2_product(uint32_t a, uint32_t b) {
+    return bf16x2_of(float_of(a << 16) * float_of(b << 16), float_of(a & 0xFFFF0000u) * float_of(b & 0xFFFF0000u));
+}
 
 } // namespace moira

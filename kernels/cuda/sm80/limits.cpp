@@ -1,0 +1,25 @@
+// What the kernels cannot do, and the workspace that they need. Plain C++: asked before anything is launched.
+#include "kernels/cuda/sm80/expert_ffn_plan.hpp"
+
+namespace moira {
+
+const char* sm80_expert_ffn_limit(const moira_expert_ffn_desc& desc) {
+    const uint32_t type = desc.quantization.weight_type;
+    if (type == MOIRA_TYPE_F32 || type == MOIRA_TYPE_F16)
+        return "expert_ffn on CUDA multiplies BF16, F8_E4M3 and MXFP4 weights; F32 and F16 experts are not supported";
+    if (!sm80_weight_supported(desc.quantization))
+        return "expert_ffn on CUDA needs F8_E4M3 with f32 scales per block of 16m x 128, or MXFP4 with E8M0 scales per "
+               "32 of K, or BF16 without scales, and no quantised activations";
+    // blockIdx.y counts tiles, at most one per pair and one more per eight of them.
+    if (uint64_t{desc.header.rows_max} + desc.header.rows_max / 8 > 65535)
+        return "expert_ffn on CUDA takes at most 58,253 pairs in one launch";
+    return nullptr;
+}
+
+uint64_t sm80_expert_ffn_workspace(const moira_expert_ffn_desc& desc) {
+    // The most groups and the smallest tiles need the most room for the table of tiles.
+    const uint32_t pairs = desc.header.rows_max;
+    return plan_expert_ffn(desc, pairs, pairs).bytes;
+}
+
+} // namespace moira

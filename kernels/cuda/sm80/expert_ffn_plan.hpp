@@ -18,10 +18,12 @@ struct expert_ffn_plan {
     uint64_t bytes;
 };
 
-inline expert_ffn_plan plan_expert_ffn(const moira_expert_ffn_desc& desc, uint32_t groups, uint32_t pairs) {
+// tile_rows: 8, 32 or 128, or 0 for what suits the counts. It changes no bit of the result.
+inline expert_ffn_plan plan_expert_ffn(const moira_expert_ffn_desc& desc, uint32_t groups, uint32_t pairs,
+                                       uint32_t tile_rows = 0) {
     const uint32_t stage_k = weight_tile_k(weight_format_of(desc.quantization));
     expert_ffn_plan plan{};
-    plan.tile_rows = expert_tile_rows(groups, pairs);
+    plan.tile_rows = tile_rows != 0 ? tile_rows : expert_tile_rows(groups, pairs);
     plan.tiles = expert_tiles_max(groups, pairs, plan.tile_rows);
     plan.x_width = uint32_t(round_up(desc.hidden, stage_k));
     plan.inner_width = uint32_t(round_up(desc.inner, stage_k));

@@ -1,0 +1,17 @@
+// The sm_80 kernels run by the host executor, launched as the plugins launch them.
+#pragma once
+
+#include "kernels/cuda/device/simt.hpp"
+#include "kernels/cuda/host/executor.hpp"
+#include "kernels/cuda/sm80/sm80_kernels.hpp"
+
+namespace moira {
+
+// Stops at the first kernel with a finding. tile_rows: 8, 32 or 128, or 0 for what the launch would take.
+simt_report run_sm80_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args,
+                                const cuda_launch& launch, const simt_config& config, simt_memory& memory,
+                                uint32_t tile_rows);
+// For one launch of `pairs` pairs with tiles of `tile_rows`.
+uint64_t sm80_expert_ffn_bytes(const moira_expert_ffn_desc& desc, uint32_t groups, uint32_t pairs, uint32_t tile_rows);
+
+} // namespace moira

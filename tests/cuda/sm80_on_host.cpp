@@ -1,6 +1,7 @@
 #include "tests/cuda/sm80_on_host.hpp"
 
 #include "kernels/cuda/sm80/expert_ffn_plan.hpp"
+#include "kernels/cuda/sm80/gemm_plan.hpp"
 
 namespace moira {
 
@@ -27,6 +28,17 @@ struct host_launcher {
     void down(const launch_shape& shape, const expert_product_args& args) {
         launch(shape, [&] { expert_down<Shape>(args); });
     }
+    void round(const launch_shape& shape, const gemm_kernel_args& args) {
+        launch(shape, [&] { gemm_round_rows(args); });
+    }
+    template <class Shape>
+    void tiles(const launch_shape& shape, const gemm_kernel_args& args) {
+        launch(shape, [&] { gemm_tiles<Shape>(args); });
+    }
+    template <weight_format format>
+    void exact(const launch_shape& shape, const gemm_kernel_args& args) {
+        launch(shape, [&] { gemm_exact<format>(args); });
+    }
 };
 
 } // namespace
@@ -41,6 +53,13 @@ simt_report run_sm80_expert_ffn(const moira_expert_ffn_desc& desc, const moira_e
 
 uint64_t sm80_expert_ffn_bytes(const moira_expert_ffn_desc& desc, uint32_t groups, uint32_t pairs, uint32_t tile_rows) {
     return plan_expert_ffn(desc, groups, pairs, tile_rows).bytes;
+}
+
+simt_report run_sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const simt_config& config,
+                          simt_memory& memory, uint32_t tile_rows) {
+    host_launcher launcher{config, memory, {}};
+    run_gemm(desc, args, launcher, tile_rows);
+    return launcher.report;
 }
 
 } // namespace moira

@@ -14,4 +14,7 @@ simt_report run_sm80_expert_ffn(const moira_expert_ffn_desc& desc, const moira_e
 // For one launch of `pairs` pairs with tiles of `tile_rows`.
 uint64_t sm80_expert_ffn_bytes(const moira_expert_ffn_desc& desc, uint32_t groups, uint32_t pairs, uint32_t tile_rows);
 
+simt_report run_sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const simt_config& config,
+                          simt_memory& memory, uint32_t tile_rows);
+
 } // namespace moira

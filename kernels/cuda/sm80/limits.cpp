@@ -1,5 +1,6 @@
 // What the kernels cannot do, and the workspace that they need. Plain C++: asked before anything is launched.
 #include "kernels/cuda/sm80/expert_ffn_plan.hpp"
+#include "kernels/cuda/sm80/gemm_plan.hpp"
 
 namespace moira {
 
@@ -20,6 +21,23 @@ uint64_t sm80_expert_ffn_workspace(const moira_expert_ffn_desc& desc) {
     // The most groups and the smallest tiles need the most room for the table of tiles.
     const uint32_t pairs = desc.header.rows_max;
     return plan_expert_ffn(desc, pairs, pairs).bytes;
+}
+
+const char* sm80_gemm_limit(const moira_gemm_desc& desc) {
+    if (!sm80_weight_supported(desc.quantization))
+        return "gemm on CUDA needs F8_E4M3 with f32 scales per block of 16m x 128, or MXFP4 with E8M0 scales per 32 of "
+               "K, or BF16, F16 or F32 without scales, and no quantised activations";
+    if (desc.compute == MOIRA_COMPUTE_F32 && desc.quantization.scale_mode != MOIRA_SCALE_NONE)
+        return "gemm in float32 on CUDA takes BF16, F16 and F32 weights; F8_E4M3 and MXFP4 only with automatic "
+               "precision";
+    constexpr uint32_t rows_max = 65535 * gemm_exact_rows; // blockIdx.y counts blocks of rows
+    if (desc.header.rows_max > rows_max)
+        return "gemm on CUDA takes at most 262,140 rows in one launch";
+    return nullptr;
+}
+
+uint64_t sm80_gemm_workspace(const moira_gemm_desc& desc) {
+    return gemm_is_exact(desc) ? 0 : uint64_t{desc.header.rows_max} * gemm_args_of(desc, {}).x_width * 2;
 }
 
 } // namespace moira

@@ -1,5 +1,6 @@
 #include "tests/cuda/sm80_on_host.hpp"
 
+#include "kernels/cuda/sm80/attention_plan.hpp"
 #include "kernels/cuda/sm80/expert_ffn_plan.hpp"
 #include "kernels/cuda/sm80/gemm_plan.hpp"
 
@@ -39,6 +40,16 @@ struct host_launcher {
     void exact(const launch_shape& shape, const gemm_kernel_args& args) {
         launch(shape, [&] { gemm_exact<format>(args); });
     }
+    void check(const launch_shape& shape, const attention_kernel_args& args) {
+        launch(shape, [&] { attention_check(args); });
+    }
+    template <class Shape, bool shared_out>
+    void rows(const launch_shape& shape, const attention_kernel_args& args) {
+        launch(shape, [&] { attention_rows<Shape, shared_out>(args); });
+    }
+    void merge(const launch_shape& shape, const attention_kernel_args& args) {
+        launch(shape, [&] { attention_merge(args); });
+    }
 };
 
 } // namespace
@@ -60,6 +71,64 @@ simt_report run_sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& ar
     host_launcher launcher{config, memory, {}};
     run_gemm(desc, args, launcher, tile_rows);
     return launcher.report;
+}
+
+namespace {
+
+// Offsets stay those of a plan that has room for any choice here: the tests' contexts have few splits.
+void apply(attention_plan& plan, const attention_split_choice& choice, uint32_t context_max) {
+    plan.split_tokens = choice.split_tokens;
+    plan.splits = (context_max + choice.split_tokens - 1) / choice.split_tokens;
+    plan.shared_out = choice.shared_out;
+}
+
+// With the least split of the tests, for every row.
+void make_room(attention_plan& plan, uint32_t heads, uint32_t value_width, uint32_t context_max, uint32_t rows) {
+    const uint64_t split_heads = uint64_t{rows} * (context_max / attention_tile + 1) * heads;
+    plan.split_maxima = round_up(plan.bytes_max, 64);
+    plan.split_sums = plan.split_maxima + round_up(split_heads * sizeof(float), 64);
+    plan.split_values = plan.split_sums + round_up(split_heads * sizeof(float), 64);
+    plan.bytes_max = plan.split_values + split_heads * value_width * sizeof(float);
+}
+
+attention_plan roomy_plan(const moira_attention_gqa_desc& desc, uint32_t rows) {
+    attention_plan plan = plan_attention_gqa(desc, rows);
+    make_room(plan, desc.heads, desc.head_dim, desc.context_max, rows);
+    return plan;
+}
+attention_plan roomy_plan(const moira_attention_mla_desc& desc, uint32_t rows) {
+    attention_plan plan = plan_attention_mla(desc, rows);
+    make_room(plan, desc.heads, desc.kv_rank, desc.context_max, rows);
+    return plan;
+}
+
+} // namespace
+
+simt_report run_sm80_attention(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
+                               const cuda_launch& launch, const simt_config& config, simt_memory& memory,
+                               attention_split_choice choice) {
+    host_launcher launcher{config, memory, {}};
+    attention_plan plan = roomy_plan(desc, args.rows);
+    apply(plan, choice, desc.context_max);
+    run_attention_gqa(desc, args, plan, launch, launcher);
+    return launcher.report;
+}
+
+simt_report run_sm80_attention(const moira_attention_mla_desc& desc, const moira_attention_args& args,
+                               const cuda_launch& launch, const simt_config& config, simt_memory& memory,
+                               attention_split_choice choice) {
+    host_launcher launcher{config, memory, {}};
+    attention_plan plan = roomy_plan(desc, args.rows);
+    apply(plan, choice, desc.context_max);
+    run_attention_mla(desc, args, plan, launch, launcher);
+    return launcher.report;
+}
+
+uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows) {
+    return roomy_plan(desc, rows).bytes_max;
+}
+uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows) {
+    return roomy_plan(desc, rows).bytes_max;
 }
 
 } // namespace moira

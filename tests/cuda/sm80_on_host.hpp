@@ -17,4 +17,18 @@ uint64_t sm80_expert_ffn_bytes(const moira_expert_ffn_desc& desc, uint32_t group
 simt_report run_sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const simt_config& config,
                           simt_memory& memory, uint32_t tile_rows);
 
+// How a launch shares out its rows' positions.
+struct attention_split_choice {
+    uint32_t split_tokens; // a multiple of 32
+    bool shared_out;
+};
+simt_report run_sm80_attention(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
+                               const cuda_launch& launch, const simt_config& config, simt_memory& memory,
+                               attention_split_choice choice);
+simt_report run_sm80_attention(const moira_attention_mla_desc& desc, const moira_attention_args& args,
+                               const cuda_launch& launch, const simt_config& config, simt_memory& memory,
+                               attention_split_choice choice);
+uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows);
+uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows);
+
 } // namespace moira

@@ -30,21 +30,23 @@ struct gemm_kernel_args {
     uint32_t accumulate;
     float* out;
     uint64_t out_stride;
+    // Between the products of a batch (blockIdx.z), which share rows, n and k. weight in bytes.
+    uint64_t weight_batch, x_batch, x_rounded_batch, out_batch;
 };
 
 SIMT_FN void store_gemm(const gemm_kernel_args& args, uint64_t row, uint32_t column, float sum) {
     if (args.bias)
         sum += args.bias[column];
-    float* out = args.out + row * args.out_stride + column;
+    float* out = args.out + blockIdx.z * args.out_batch + row * args.out_stride + column;
     *out = args.accumulate ? *out + sum : sum;
 }
 
 inline constexpr uint32_t gemm_round_threads = 256;
 
-// Grid: rows.
+// Grid: rows, 1, batch.
 SIMT_KERNEL(gemm_round_threads) gemm_round_rows(gemm_kernel_args args) {
-    const float* x = args.x + uint64_t{blockIdx.x} * args.x_stride;
-    uint16_t* rounded = args.x_rounded + uint64_t{blockIdx.x} * args.x_width;
+    const float* x = args.x + blockIdx.z * args.x_batch + uint64_t{blockIdx.x} * args.x_stride;
+    uint16_t* rounded = args.x_rounded + blockIdx.z * args.x_rounded_batch + uint64_t{blockIdx.x} * args.x_width;
     for (uint32_t k = threadIdx.x * 2; k < args.x_width; k += gemm_round_threads * 2) {
         const float low = k < args.k ? x[k] : 0.0f;
         const float high = k + 1 < args.k ? x[k + 1] : 0.0f;
@@ -52,15 +54,15 @@ SIMT_KERNEL(gemm_round_threads) gemm_round_rows(gemm_kernel_args args) {
     }
 }
 
-// Grid: n in blocks of Shape::columns, then rows in blocks of Shape::rows.
+// Grid: n in blocks of Shape::columns, then rows in blocks of Shape::rows, batch.
 template <class Shape>
 SIMT_KERNEL(Shape::threads)
 gemm_tiles(gemm_kernel_args args) {
     SIMT_SHARED_DYNAMIC(unsigned char, shared);
     const uint64_t first_row = uint64_t{blockIdx.y} * Shape::rows;
     product_source source;
-    source.weight = source.weight2 = args.weight;
-    source.x = args.x_rounded + first_row * args.x_width;
+    source.weight = source.weight2 = args.weight + blockIdx.z * args.weight_batch;
+    source.x = args.x_rounded + blockIdx.z * args.x_rounded_batch + first_row * args.x_width;
     source.x_stride = args.x_width;
     source.rows = args.rows - uint32_t(first_row) < Shape::rows ? args.rows - uint32_t(first_row) : Shape::rows;
     source.column_tile = blockIdx.x * Shape::column_tiles;

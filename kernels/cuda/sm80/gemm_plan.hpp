@@ -30,22 +30,22 @@ inline gemm_kernel_args gemm_args_of(const moira_gemm_desc& desc, const moira_ge
 }
 
 template <class Shape, class Launcher>
-void run_gemm_shape(const gemm_kernel_args& args, Launcher& launcher) {
+void run_gemm_shape(const gemm_kernel_args& args, uint32_t batch, Launcher& launcher) {
     launcher.template tiles<Shape>(launch_shape{(args.n + Shape::columns - 1) / Shape::columns,
-                                                (args.rows + Shape::rows - 1) / Shape::rows, 1, Shape::threads,
+                                                (args.rows + Shape::rows - 1) / Shape::rows, batch, Shape::threads,
                                                 Shape::shared_bytes},
                                    args);
 }
 
 template <weight_format format, class Launcher>
-void run_gemm_tiles(const gemm_kernel_args& args, uint32_t tile_rows, Launcher& launcher) {
+void run_gemm_tiles(const gemm_kernel_args& args, uint32_t tile_rows, uint32_t batch, Launcher& launcher) {
     switch (tile_rows) {
     case 8:
-        return run_gemm_shape<typename gemm_shape<format, 8>::type>(args, launcher);
+        return run_gemm_shape<typename gemm_shape<format, 8>::type>(args, batch, launcher);
     case 32:
-        return run_gemm_shape<typename gemm_shape<format, 32>::type>(args, launcher);
+        return run_gemm_shape<typename gemm_shape<format, 32>::type>(args, batch, launcher);
     default:
-        return run_gemm_shape<typename gemm_shape<format, 128>::type>(args, launcher);
+        return run_gemm_shape<typename gemm_shape<format, 128>::type>(args, batch, launcher);
     }
 }
 
@@ -76,10 +76,10 @@ void run_gemm(const moira_gemm_desc& desc, const moira_gemm_args& abi_args, Laun
     launcher.round(launch_shape{args.rows, 1, 1, gemm_round_threads, 0}, args);
     const uint32_t rows = tile_rows != 0 ? tile_rows : gemm_tile_rows(args.rows);
     if (format == weight_format::f8_e4m3)
-        return run_gemm_tiles<weight_format::f8_e4m3>(args, rows, launcher);
+        return run_gemm_tiles<weight_format::f8_e4m3>(args, rows, 1, launcher);
     if (format == weight_format::mxfp4)
-        return run_gemm_tiles<weight_format::mxfp4>(args, rows, launcher);
-    return run_gemm_tiles<weight_format::bf16>(args, rows, launcher);
+        return run_gemm_tiles<weight_format::mxfp4>(args, rows, 1, launcher);
+    return run_gemm_tiles<weight_format::bf16>(args, rows, 1, launcher);
 }
 
 } // namespace moira

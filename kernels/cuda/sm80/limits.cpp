@@ -1,4 +1,5 @@
 // What the kernels cannot do, and the workspace that they need. Plain C++: asked before anything is launched.
+#include "kernels/cuda/sm80/attention_plan.hpp"
 #include "kernels/cuda/sm80/expert_ffn_plan.hpp"
 #include "kernels/cuda/sm80/gemm_plan.hpp"
 
@@ -38,6 +39,47 @@ const char* sm80_gemm_limit(const moira_gemm_desc& desc) {
 
 uint64_t sm80_gemm_workspace(const moira_gemm_desc& desc) {
     return gemm_is_exact(desc) ? 0 : uint64_t{desc.header.rows_max} * gemm_args_of(desc, {}).x_width * 2;
+}
+
+namespace {
+
+constexpr uint32_t attention_rows_max = 65535; // blockIdx.z and blockIdx.y count rows
+
+const char* kv_type_limit(uint32_t kv_type) {
+    return kv_type == MOIRA_TYPE_BF16 ? nullptr : "attention on CUDA reads keys and values in BF16 only";
+}
+
+} // namespace
+
+const char* sm80_attention_gqa_limit(const moira_attention_gqa_desc& desc) {
+    if (const char* limit = kv_type_limit(desc.kv_type))
+        return limit;
+    if (desc.head_dim > 256 || desc.head_dim % 8 != 0)
+        return "attention_gqa on CUDA takes heads of at most 256 dimensions, a multiple of 8";
+    if (desc.header.rows_max > attention_rows_max)
+        return "attention on CUDA takes at most 65,535 rows in one launch";
+    return nullptr;
+}
+
+uint64_t sm80_attention_gqa_workspace(const moira_attention_gqa_desc& desc) {
+    return plan_attention_gqa(desc, desc.header.rows_max).bytes_max;
+}
+
+const char* sm80_attention_mla_limit(const moira_attention_mla_desc& desc) {
+    if (const char* limit = kv_type_limit(desc.kv_type))
+        return limit;
+    if (desc.quantization.weight_type != MOIRA_TYPE_BF16 || desc.quantization.scale_mode != MOIRA_SCALE_NONE)
+        return "attention_mla on CUDA reads kv_b_proj in BF16 without scales only";
+    if (desc.kv_rank > 512 || desc.kv_rank + desc.rope_dim > 576 || desc.kv_rank % 8 != 0 || desc.rope_dim % 8 != 0)
+        return "attention_mla on CUDA takes latents of at most 512 dimensions and with the rotary part 576, multiples "
+               "of 8";
+    if (desc.header.rows_max > attention_rows_max)
+        return "attention on CUDA takes at most 65,535 rows in one launch";
+    return nullptr;
+}
+
+uint64_t sm80_attention_mla_workspace(const moira_attention_mla_desc& desc) {
+    return plan_attention_mla(desc, desc.header.rows_max).bytes_max;
 }
 
 } // namespace moira

@@ -23,4 +23,16 @@ int sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const cu
 const char* sm80_gemm_limit(const moira_gemm_desc& desc);
 uint64_t sm80_gemm_workspace(const moira_gemm_desc& desc);
 
+// Keys and values in BF16 only. kv.slot_stride and kv.value_offset: multiples of 8 elements, kv.pool aligned to 16
+// bytes, else the launch is refused (cudaErrorInvalidValue).
+int sm80_attention_gqa(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
+                       const cuda_launch& launch);
+const char* sm80_attention_gqa_limit(const moira_attention_gqa_desc& desc);
+uint64_t sm80_attention_gqa_workspace(const moira_attention_gqa_desc& desc);
+// In latent space, kv_b_proj in BF16.
+int sm80_attention_mla(const moira_attention_mla_desc& desc, const moira_attention_args& args,
+                       const cuda_launch& launch);
+const char* sm80_attention_mla_limit(const moira_attention_mla_desc& desc);
+uint64_t sm80_attention_mla_workspace(const moira_attention_mla_desc& desc);
+
 } // namespace moira

@@ -1,0 +1,255 @@
+// Paged attention for sm_80, executed on the host: against the reference, under every schedule, row-exact.
+#include "kernels/op_plan.hpp"
+#include "kernels/packed_layout.hpp"
+#include "tests/cuda/sm80_on_host.hpp"
+#include "tests/cuda/stored_matrix.hpp"
+
+#include <doctest/doctest.h>
+
+namespace moira {
+
+namespace {
+
+constexpr uint32_t page_tokens = 12; // no power of two, and pages do not end with tiles
+constexpr uint32_t pages = 24;
+constexpr uint32_t context_max = 132;
+constexpr uint32_t pages_of_sequence = context_max / page_tokens;
+constexpr double rounding_error_max = 0.015; // weights are rounded to BF16, by at most 2^-9 each
+
+// Contexts that end within, at and behind tiles, pages and splits, of two sequences. Row 3 is a child in a candidate
+// tree.
+std::vector<moira_attention_row> all_rows() {
+    const auto second = int32_t(pages_of_sequence);
+    return {{0, 1, 0, -1},   {31, 32, 0, -1},        {32, 33, second, -1}, {33, 34, second, 2},
+            {95, 96, 0, -1}, {131, 132, second, -1}, {70, 71, 0, -1},      {4, 0, 0, -1}};
+}
+
+template <class Desc>
+struct attention_case {
+    Desc desc{};
+    std::vector<uint16_t> pool;
+    std::vector<int32_t> page_table;
+    std::vector<moira_attention_row> rows = all_rows();
+    std::vector<float> q;
+    std::vector<float> sinks;
+    std::vector<uint16_t> kv_b; // MLA
+    uint64_t q_stride = 0;
+    uint64_t slot_stride = 0;
+    uint64_t value_offset = 0;
+    uint64_t out_width = 0;
+
+    void fill() {
+        for (const float value : random_values(slot_stride * pages * page_tokens, 3, 1.0f))
+            pool.push_back(float_to_bf16(value));
+        for (uint32_t i = 0; i < 2 * pages_of_sequence; ++i)
+            page_table.push_back(int32_t((i * 7 + 5) % pages));
+        q = random_values(rows.size() * q_stride, 4, 2.0f);
+        for (float& value : q)
+            value = bf16_to_float(float_to_bf16(value));
+    }
+    moira_attention_args args(uint32_t count) const {
+        moira_attention_args made{};
+        made.rows = count;
+        made.page_table_entries = uint32_t(page_table.size());
+        made.q_stride = q_stride;
+        made.kv = {nullptr, slot_stride, value_offset, nullptr};
+        made.out_stride = out_width + 1;
+        return made;
+    }
+};
+
+using gqa_case = attention_case<moira_attention_gqa_desc>;
+using mla_case = attention_case<moira_attention_mla_desc>;
+
+gqa_case make_gqa(uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t window, bool sinks) {
+    gqa_case made;
+    made.desc.header = {sizeof made.desc, MOIRA_OP_ATTENTION_GQA, 8};
+    made.desc.heads = heads;
+    made.desc.kv_heads = kv_heads;
+    made.desc.head_dim = head_dim;
+    made.desc.kv_type = MOIRA_TYPE_BF16;
+    made.desc.page_tokens = page_tokens;
+    made.desc.pages = pages;
+    made.desc.context_max = context_max;
+    made.desc.window = window;
+    made.desc.sinks = sinks;
+    made.desc.scale = 0.2f;
+    made.q_stride = uint64_t{heads} * head_dim + 5;
+    made.value_offset = uint64_t{kv_heads} * head_dim;
+    made.slot_stride = 2 * made.value_offset;
+    made.out_width = uint64_t{heads} * head_dim;
+    if (sinks)
+        made.sinks = random_values(heads, 9, 3.0f);
+    made.fill();
+    return made;
+}
+
+mla_case make_mla(uint32_t heads, uint32_t kv_rank, uint32_t rope_dim) {
+    mla_case made;
+    made.desc.header = {sizeof made.desc, MOIRA_OP_ATTENTION_MLA, 8};
+    made.desc.heads = heads;
+    made.desc.key_dim = 24;
+    made.desc.rope_dim = rope_dim;
+    made.desc.value_dim = 20;
+    made.desc.kv_rank = kv_rank;
+    made.desc.kv_type = MOIRA_TYPE_BF16;
+    made.desc.page_tokens = page_tokens;
+    made.desc.pages = pages;
+    made.desc.context_max = context_max;
+    made.desc.scale = 0.1f;
+    made.desc.quantization = {MOIRA_TYPE_BF16, MOIRA_SCALE_NONE, 0, 0, 0, MOIRA_ACTIVATION_KEEP};
+    made.q_stride = uint64_t{heads} * (24 + rope_dim);
+    made.slot_stride = kv_rank + rope_dim;
+    made.out_width = uint64_t{heads} * 20;
+    for (const float value : random_values(uint64_t{heads} * 44 * kv_rank, 6, 0.3f))
+        made.kv_b.push_back(float_to_bf16(value));
+    made.fill();
+    return made;
+}
+
+// As plugins pack kv_b_proj: per head the key rows transposed, then the value rows.
+std::vector<unsigned char> packed_weight(const gqa_case&, const packing_kernels&) {
+    return {};
+}
+std::vector<unsigned char> packed_weight(const mla_case& test, const packing_kernels& packing) {
+    const moira_attention_mla_desc& d = test.desc;
+    const mla_layout layout = mla_layout_of(packing, d.quantization, d.kv_rank, d.key_dim, d.value_dim);
+    std::vector<unsigned char> packed(d.heads * layout.head_bytes);
+    for (uint32_t head = 0; head < d.heads; ++head) {
+        const uint16_t* source = test.kv_b.data() + uint64_t{head} * (d.key_dim + d.value_dim) * d.kv_rank;
+        unsigned char* target = packed.data() + head * layout.head_bytes;
+        packing.pack_matrix(d.quantization, d.kv_rank, d.key_dim, source, 1, d.kv_rank, nullptr, target);
+        packing.pack_matrix(d.quantization, d.value_dim, d.kv_rank, source + uint64_t{d.key_dim} * d.kv_rank, d.kv_rank,
+                            1, nullptr, target + layout.value);
+    }
+    return packed;
+}
+
+struct attention_outcome {
+    std::vector<float> out; // tight
+    step_error_slot error;
+};
+
+template <class Case>
+attention_outcome run_case(const Case& test, uint32_t first, uint32_t count, const simt_config& config,
+                           attention_split_choice choice) {
+    simt_memory memory;
+    moira_attention_args args = test.args(count);
+    const auto row = [&](const std::vector<float>& values, uint64_t stride) {
+        return std::vector<float>(values.begin() + int64_t(first * stride),
+                                  values.begin() + int64_t((first + count) * stride));
+    };
+    args.q = memory.copy_of("q", row(test.q, test.q_stride));
+    args.row_table = memory.copy_of(
+        "rows", std::vector<moira_attention_row>(test.rows.begin() + first, test.rows.begin() + first + count));
+    args.kv.pool = memory.copy_of("pool", test.pool);
+    args.kv.page_table = memory.copy_of("pages", test.page_table);
+    if (!test.kv_b.empty())
+        args.weight = memory.copy_of("weight", packed_weight(test, sm80_packing()));
+    if (!test.sinks.empty())
+        args.sinks = memory.copy_of("sinks", test.sinks);
+    args.out = memory.allocate_array<float>("out", count * args.out_stride);
+    args.workspace = memory.allocate("workspace", sm80_attention_bytes(test.desc, count));
+    cuda_launch launch{};
+    launch.errors = memory.copy_of("error", std::vector<step_error_slot>{{~0ull, ~0ull}}, false);
+    const simt_report report = run_sm80_attention(test.desc, args, launch, config, memory, choice);
+    REQUIRE_MESSAGE(report.clean(), report.text());
+    attention_outcome outcome;
+    for (uint32_t index = 0; index < count; ++index)
+        outcome.out.insert(outcome.out.end(), args.out + index * args.out_stride,
+                           args.out + index * args.out_stride + test.out_width);
+    outcome.error = *launch.errors;
+    return outcome;
+}
+
+void run_reference(const moira_attention_gqa_desc& desc, const moira_attention_args& args, const work_share& share) {
+    reference_attention_gqa(desc, args, share);
+}
+void run_reference(const moira_attention_mla_desc& desc, const moira_attention_args& args, const work_share& share) {
+    reference_attention_mla(desc, args, share);
+}
+
+template <class Case>
+std::vector<float> reference_case(const Case& test) {
+    moira_attention_args args = test.args(uint32_t(test.rows.size()));
+    const std::vector<unsigned char> weight = packed_weight(test, reference_packing());
+    std::vector<float> out(test.rows.size() * test.out_width);
+    args.q = test.q.data();
+    args.row_table = test.rows.data();
+    args.kv.pool = test.pool.data();
+    args.kv.page_table = test.page_table.data();
+    args.weight = weight.data();
+    args.sinks = test.sinks.data();
+    args.out = out.data();
+    args.out_stride = test.out_width;
+    std::vector<float> scratch(plan_workspace(test.desc.header).scratch_bytes / sizeof(float) + 16);
+    run_reference(test.desc, args,
+                  {attention_phase_finish, 0, uint64_t{test.desc.heads} * test.rows.size(), nullptr, scratch.data()});
+    return out;
+}
+
+// Every schedule with one of the ways to split.
+template <class Case>
+void check_case(const Case& test, double error_max) {
+    const std::vector<float> expected = reference_case(test);
+    const auto rows = uint32_t(test.rows.size());
+    std::vector<float> first;
+    uint32_t turn = 0;
+    for (const simt_config& config : simt_all_schedules(31)) {
+        INFO("schedule ", int(config.schedule));
+        const attention_outcome outcome = run_case(test, 0, rows, config, {64, turn++ % 2 == 1});
+        CHECK(outcome.error.row_code == ~0ull);
+        // The last row sees nothing.
+        const std::vector<float> seen(outcome.out.begin(), outcome.out.end() - int64_t(test.out_width));
+        const std::vector<float> seen_expected(expected.begin(), expected.end() - int64_t(test.out_width));
+        CHECK(worst_relative_error(seen, seen_expected, uint32_t(test.out_width)) < error_max);
+        CHECK(std::all_of(outcome.out.end() - int64_t(test.out_width), outcome.out.end(),
+                          [](float value) { return value == 0.0f; }));
+        if (first.empty())
+            first = outcome.out;
+        // One block after another or several at once, in any order: the same bits.
+        CHECK(std::memcmp(first.data(), outcome.out.data(), first.size() * sizeof(float)) == 0);
+    }
+    for (uint32_t row = 0; row < rows; ++row) {
+        const attention_outcome alone = run_case(test, row, 1, {}, {64, row % 2 == 0});
+        CHECK(std::memcmp(alone.out.data(), first.data() + row * test.out_width, test.out_width * sizeof(float)) == 0);
+    }
+}
+
+} // namespace
+
+TEST_CASE("GQA for sm_80 agrees with the reference, and each row alone has the same bits") {
+    check_case(make_gqa(6, 2, 64, 0, false), rounding_error_max);
+    check_case(make_gqa(4, 4, 40, 50, true), rounding_error_max);
+    check_case(make_gqa(20, 1, 128, 0, true), rounding_error_max);
+}
+
+TEST_CASE("MLA for sm_80 agrees with the reference, and each row alone has the same bits") {
+    // Queries in latent space and weighted latents are rounded, too.
+    check_case(make_mla(3, 48, 16), 2 * rounding_error_max);
+}
+
+TEST_CASE("MLA for sm_80 takes latents as wide as DeepSeek-V3's") {
+    const mla_case test = make_mla(17, 512, 64);
+    const std::vector<float> expected = reference_case(test);
+    const attention_outcome outcome = run_case(test, 5, 1, {simt_schedule::random}, {64, false});
+    const auto begin = expected.begin() + int64_t(5 * test.out_width);
+    CHECK(worst_relative_error(outcome.out, std::vector<float>(begin, begin + int64_t(test.out_width)),
+                               uint32_t(test.out_width)) < 2 * rounding_error_max);
+}
+
+TEST_CASE("a row of attention whose pages are out of range is reported and gets zeros") {
+    for (const bool shared_out : {false, true}) {
+        gqa_case test = make_gqa(2, 1, 64, 0, false);
+        test.rows[1].context_length = 133;
+        test.rows[4].page_table_offset = 3 * int32_t(pages_of_sequence);
+        test.page_table[pages_of_sequence + 1] = int32_t(pages); // of rows 2, 3 and 5
+        const attention_outcome outcome = run_case(test, 0, 7, {simt_schedule::reverse}, {32, shared_out});
+        CHECK(outcome.error.row_code == (1ull << 32 | MOIRA_ERROR_PAGE_OUT_OF_RANGE));
+        CHECK(outcome.error.row_detail == (1ull << 32 | 133));
+        for (uint32_t row = 0; row < 7; ++row)
+            CHECK((outcome.out[row * test.out_width + 7] == 0.0f) == (row >= 1 && row <= 5));
+    }
+}
+
+} // namespace moira

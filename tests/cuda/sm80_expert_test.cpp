@@ -165,6 +165,8 @@ const uint32_t weight_types[] = {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE
 TEST_CASE("the sm_80 expert FFN agrees with the reference under every schedule and tile size") {
     for (const uint32_t type : weight_types)
         for (const uint32_t activation : {MOIRA_FFN_SILU_GATED, MOIRA_FFN_CLAMPED_SWIGLU}) {
+            if (type == MOIRA_TYPE_F8_E4M3 && activation == MOIRA_FFN_CLAMPED_SWIGLU)
+                continue; // what differs does not depend on the weights
             const expert_layer layer(type, activation);
             const expert_work work = ragged_work();
             const std::vector<float> expected = reference_layer(layer, work);
@@ -188,7 +190,7 @@ TEST_CASE("a row of the sm_80 expert FFN has the same bits with 1 to 33 rows") {
     for (const uint32_t type : weight_types) {
         const expert_layer layer(type, MOIRA_FFN_SILU_GATED);
         std::vector<float> alone; // of each row of x
-        for (uint32_t rows = 1; rows <= 33; rows += type == MOIRA_TYPE_BF16 || rows > 1 ? 1 : 6) {
+        for (uint32_t rows = 1; rows <= 33; rows += type == MOIRA_TYPE_BF16 ? 1 : 8) {
             expert_work work;
             work.add(1, rows);
             work.number_outputs();

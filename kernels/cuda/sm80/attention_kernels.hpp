@@ -237,8 +237,8 @@ SIMT_FN void score_positions(const attention_kernel_args& args, const attention_
         const tile_place place = mma_c_place(lane, i);
         const uint32_t position = tile * attention_tile + local + place.column;
         const bool seen = position >= work.first && position < work.end;
-        scores[place.row * Shape::score_floats + local + place.column] =
-            seen ? product(even[i] + odd[i], args.scale) : -INFINITY;
+        store_vector(scores + place.row * Shape::score_floats + local + place.column,
+                     seen ? product(even[i] + odd[i], args.scale) : -INFINITY);
     }
 }
 

@@ -210,6 +210,20 @@ TEST_CASE("a row of the sm_80 expert FFN has the same bits with 1 to 33 rows") {
     }
 }
 
+TEST_CASE("more groups than a block has threads are cut into tiles in order") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
+    expert_work work;
+    for (uint32_t group = 0; group < 520; ++group)
+        work.add(group % layer_experts, group % 101 == 99 ? 2 : 0);
+    work.number_outputs();
+    const std::vector<float> expected = reference_layer(layer, work);
+    for (const simt_config& config : simt_all_schedules(13)) {
+        const expert_outcome outcome = run_layer(layer, work, config, 8);
+        REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+        CHECK(worst_relative_error(outcome.out, expected, layer_hidden) < rounding_error_max);
+    }
+}
+
 TEST_CASE("an empty or stale expert is reported, never read, and its rows are zero") {
     const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
     const uint32_t layout_id = packed_layout_id(layout_base_mma_tiles, MOIRA_PACK_EXPERT, layer.desc.quantization);
@@ -257,6 +271,35 @@ TEST_CASE("E4M3 weights that are not numbers make what is computed from them not
     const expert_outcome outcome = run_layer(layer, work, {}, 8);
     CHECK(std::isnan(outcome.out[layer_hidden]));
     CHECK(!std::isnan(outcome.out[0]));
+}
+
+TEST_CASE("what the sm_80 kernels cannot do is said in words") {
+    moira_expert_ffn_desc experts = expert_layer(MOIRA_TYPE_F8_E4M3, MOIRA_FFN_SILU_GATED).desc;
+    CHECK(sm80_expert_ffn_limit(experts) == nullptr);
+    experts.quantization.block_k = 64;
+    CHECK(sm80_expert_ffn_limit(experts) != nullptr);
+    experts.quantization = plain_f32;
+    CHECK(sm80_expert_ffn_limit(experts) != nullptr);
+
+    moira_gemm_desc gemm{};
+    gemm.quantization = plain_f32;
+    CHECK(sm80_gemm_limit(gemm) == nullptr);
+    CHECK(sm80_gemm_workspace(gemm) == 0);
+    gemm.quantization = stored_matrix(MOIRA_TYPE_F4_E2M1, 16, 32, 1).quantization;
+    gemm.compute = MOIRA_COMPUTE_AUTO;
+    CHECK(sm80_gemm_limit(gemm) == nullptr);
+    gemm.compute = MOIRA_COMPUTE_F32;
+    CHECK(sm80_gemm_limit(gemm) != nullptr);
+
+    moira_attention_gqa_desc gqa{};
+    gqa.kv_type = MOIRA_TYPE_BF16;
+    gqa.head_dim = 128;
+    CHECK(sm80_attention_gqa_limit(gqa) == nullptr);
+    gqa.head_dim = 100;
+    CHECK(sm80_attention_gqa_limit(gqa) != nullptr);
+    gqa.head_dim = 128;
+    gqa.kv_type = MOIRA_TYPE_F32;
+    CHECK(sm80_attention_gqa_limit(gqa) != nullptr);
 }
 
 } // namespace moira

@@ -355,7 +355,7 @@ SIMT_FN void merge_split(attention_state& total, attention_state& state, float* 
             values[tile][i] = 0.0f;
         }
     }
-    __syncthreads();
+    // The factors are written again behind the barriers of the next tile.
 }
 
 // Grid: splits (or 1: the block takes all of the row's splits in order), blocks of heads, rows.

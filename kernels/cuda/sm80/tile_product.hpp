@@ -40,6 +40,7 @@ struct product_shape {
     static constexpr uint32_t stage_bytes = weight_bytes + rows * row_bytes;
     static constexpr uint32_t shared_bytes = stages * stage_bytes;
     static_assert(weight_bytes % 16 == 0 && stages >= 2);
+    static_assert(shared_bytes <= 163 * 1024, "what compute capability 8.0 gives one block");
 };
 
 // What one block multiplies.

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#define SIMT_KERNEL(threads) __global__ void __launch_bounds__(threads, 1)
+// Static: several .cu files may include one kernel, and each keeps its own.
+#define SIMT_KERNEL(threads) [[maybe_unused]] static __global__ void __launch_bounds__(threads, 1)
 #define SIMT_FN __device__ __forceinline__
 #define SIMT_MEMBER __device__ __forceinline__
 #define SIMT_PURE __host__ __device__ __forceinline__

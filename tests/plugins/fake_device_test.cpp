@@ -362,3 +362,29 @@ TEST_CASE("the device tells its memory, and a buffer that does not fit is refuse
     moira_memory_info short_info{};
     CHECK(gpu.api->memory_info(gpu.device, &short_info) == MOIRA_INVALID_ARGUMENT);
 }
+
+TEST_CASE(
+    "a slot that a copy stream fills again: behind its last reader's event the reader is right, without it wrong") {
+    const std::vector<float> next_values = {50, 51, 60, 61, 70, 71, 80, 81};
+    for (const bool ordered : {true, false}) {
+        CAPTURE(ordered);
+        fake gpu;
+        moira_stream* copies = nullptr;
+        moira_event* last_reader = nullptr;
+        REQUIRE(gpu.api->stream_create(gpu.device, &copies) == MOIRA_OK);
+        REQUIRE(gpu.api->event_create(gpu.device, &last_reader) == MOIRA_OK);
+        REQUIRE(gpu.upload(table_values, two_tokens) == MOIRA_OK);
+        REQUIRE(gpu.api->stream_synchronize(gpu.stream) == MOIRA_OK);
+        REQUIRE(gpu.launch() == MOIRA_OK); // will read the slot
+        REQUIRE(gpu.api->event_record(gpu.stream, last_reader) == MOIRA_OK);
+        if (ordered)
+            REQUIRE(gpu.api->event_wait(copies, last_reader) == MOIRA_OK);
+        REQUIRE(gpu.api->copy_to_device(copies, gpu.table, next_values.data(), 32) == MOIRA_OK);
+        REQUIRE(gpu.api->stream_synchronize(copies) == MOIRA_OK);
+        CHECK(gpu.table[0] == 50);
+        REQUIRE(gpu.api->stream_synchronize(gpu.stream) == MOIRA_OK);
+        CHECK(gpu.out[0] == (ordered ? 30 : 80)); // 80: the copy overtook its reader
+        gpu.api->event_destroy(last_reader);
+        gpu.api->stream_destroy(copies);
+    }
+}

@@ -29,9 +29,10 @@ private:
     void* stack_;
     void* pointer_ = nullptr;           // saved stack pointer while not running
     void* scheduler_pointer_ = nullptr; // the scheduler's, while running
-    void* fake_stack_ = nullptr;        // address sanitizer's
-    const void* scheduler_stack_ = nullptr;
-    size_t scheduler_stack_bytes_ = 0;
+    // The address sanitizer's.
+    [[maybe_unused]] void* fake_stack_ = nullptr;
+    [[maybe_unused]] const void* scheduler_stack_ = nullptr;
+    [[maybe_unused]] size_t scheduler_stack_bytes_ = 0;
     void (*entry_)() = nullptr;
 
     static void main(simt_fiber* fiber);

@@ -17,17 +17,18 @@ std::atomic<std::uint64_t> allocations{0};
 
 } // namespace
 
-// The whole program counts, so that nothing can hide.
-void* operator new(std::size_t bytes) {
+// The whole program counts, so that nothing can hide. Not inlined: the compiler would take a free() of what new
+// returned for a mistake.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
     ++allocations;
     if (void* made = std::malloc(std::max<std::size_t>(bytes, 1)))
         return made;
     throw std::bad_alloc();
 }
-void operator delete(void* gone) noexcept {
+[[gnu::noinline]] void operator delete(void* gone) noexcept {
     std::free(gone);
 }
-void operator delete(void* gone, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* gone, std::size_t) noexcept {
     std::free(gone);
 }
 

@@ -52,7 +52,8 @@ constexpr float sum_tolerance = 64 * 0x1p-24f; // sums of up to 1,031 terms in a
 
 // Runs once per schedule with fresh memory and an error slot.
 void under_all_schedules(const std::function<void(const smxx_on_host&)>& check) {
-    for (const simt_config& config : simt_all_schedules(11)) {
+    for (simt_config config : simt_all_schedules(11)) {
+        config.shared_bytes_max = 48 * 1024; // more must be asked for, which the generic launches do not
         simt_memory memory;
         auto* errors = memory.allocate_array<step_error_slot>("errors", 1); // all ones: none
         INFO("schedule ", int(config.schedule));
@@ -147,9 +148,16 @@ void check_router(const router_case& c) {
                                       2.5f};
     const uint64_t stride = c.experts + 1;
     std::vector<float> logits = values(c.rows * stride, c.experts, 6.0f);
-    logits[1] = logits[0]; // equal ones: the lower id first
+    logits[1] = logits[0];      // equal ones: the lower id first
+    logits[c.experts] = 300.0f; // behind the row
+    const bool softmax = c.scoring == MOIRA_SCORE_SOFTMAX;
+    const auto last_row = logits.begin() + (c.rows - 1) * stride;
+    if (softmax)
+        *last_row = 200.0f; // overflows where the maximum is not taken off
+    else if (c.scoring == MOIRA_SCORE_SIGMOID)
+        std::fill_n(last_row, c.experts, -200.0f); // all scores are 0
     if (c.experts > 4)
-        logits[stride + 3] = std::numeric_limits<float>::infinity() * (c.scoring == MOIRA_SCORE_SOFTMAX ? 0.0f : -1.0f);
+        logits[stride + 3] = std::numeric_limits<float>::infinity() * (softmax ? 0.0f : -1.0f);
     const std::vector<float> bias = values(c.experts, 8, 0.3f);
     const float* host_bias = c.bias ? bias.data() : nullptr;
     std::vector<int32_t> ids(c.rows * c.top_k);

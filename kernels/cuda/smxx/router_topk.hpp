@@ -106,8 +106,7 @@ SIMT_FN void router_close_groups(const moira_router_topk_desc& desc, const float
     for (uint32_t group = lane_of_thread(); group < desc.groups; group += warp_lanes) {
         group_scores[group] = router_group_score(choices + group * members, members);
         group_states[group] = router_open;
-    }
-    __syncwarp();
+    } // every lane looks at its own groups again
     for (uint32_t kept = 0; kept < desc.groups_kept; ++kept) {
         const uint32_t best = router_best(group_scores, group_states, desc.groups);
         __syncwarp();

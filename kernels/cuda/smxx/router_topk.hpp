@@ -155,7 +155,6 @@ router_topk_rows(moira_router_topk_desc desc, moira_router_topk_args args, step_
     __syncwarp();
     if (desc.groups > 1)
         router_close_groups(desc, choices, states, group_scores, group_states);
-    __syncwarp();
     int32_t* ids = args.ids + row * desc.top_k;
     for (uint32_t rank = 0; rank < desc.top_k; ++rank) {
         const uint32_t best = router_best(choices, states, desc.experts);

@@ -30,8 +30,8 @@ RUN_SECONDS_MAX = 60  # a suite takes one; spinning mutants end at the executor'
 
 # Name: the file that compiles the kernels for the host, the headers to mutate, the tests that must notice.
 SUITES = {
-    "smxx": ("tests/cuda/smxx_on_host.cpp", ["kernels/cuda/smxx/*.hpp", "kernels/cuda/device/simt.hpp"],
-             "*smxx_test.cpp,*executor_test.cpp"),
+    "layer": ("tests/cuda/planted_faults.cpp", ["kernels/cuda/device/simt.hpp"], "*executor_test.cpp"),
+    "smxx": ("tests/cuda/smxx_on_host.cpp", ["kernels/cuda/smxx/*.hpp"], "*smxx_test.cpp"),
     "sm80": ("tests/cuda/sm80_on_host.cpp", ["kernels/cuda/sm80/*_kernels.hpp", "kernels/cuda/sm80/tile_product.hpp",
              "kernels/cuda/sm80/weight_fragments.hpp", "kernels/cuda/sm80/*_plan.hpp"], "*sm80_*"),
 }

@@ -335,7 +335,8 @@ SIMT_KERNEL(32) one_ldmatrix(const uint16_t* matrices, uint32_t* out, bool trans
 SIMT_KERNEL(1024) sums(const float* in, float* out) {
     SIMT_SHARED(float, warp_sums, 32);
     const float block = block_sum(in[threadIdx.x], warp_sums);
-    out[threadIdx.x] = block + block_sum(1.0f, warp_sums) * 1000.0f;
+    const float excess = warp_max(in[threadIdx.x]) - in[threadIdx.x | 31u]; // 0 for rising values
+    out[threadIdx.x] = block + block_sum(1.0f, warp_sums) * 1000.0f + excess;
 }
 
 } // namespace

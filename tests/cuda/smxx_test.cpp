@@ -96,7 +96,7 @@ void check_rmsnorm(uint32_t rows, uint32_t groups, uint32_t width) {
 }
 
 void check_rope(bool interleaved) {
-    const uint32_t rows = 4, heads = 5, width = 10, positions = 7;
+    const uint32_t rows = 4, heads = 60, width = 10, positions = 7;
     const moira_rope_desc desc{header_of(MOIRA_OP_ROPE, rows), heads, width, interleaved, positions};
     const uint64_t head_stride = 13, row_stride = heads * head_stride + 2;
     const std::vector<float> x = values(rows * row_stride, 4), table = values(positions * width, 5);

@@ -203,7 +203,8 @@ void block_run::judge(shadow_byte* bytes, const unsigned char* address, uint32_t
         const shadow_byte before = bytes[i];
         const shadow_conflict conflict =
             shadow_judge(bytes[i], kind, now, shared ? block_epoch_ : launch_epoch_, shared, origin);
-        if (conflict == shadow_conflict::none)
+        // Without hooks nobody saw the plain writes.
+        if (conflict == shadow_conflict::none || (conflict == shadow_conflict::unwritten && !simt_has_hooks()))
             continue;
         const bool with_read = conflict == shadow_conflict::with_read;
         const simt_origin& other = with_read ? before.read_origin : before.write_origin;

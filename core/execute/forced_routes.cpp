@@ -89,7 +89,7 @@ void forced_routes::hint(std::uint32_t layer, std::uint32_t steps, std::uint32_t
     }
     for (const predicted_expert& wanted : of_rows_.take())
         hints_.push_back({wanted.expert, wanted.probability});
-    store.hint(of_model_[layer], hints_, visits);
+    store.hint(of_model_[layer], hints_, visits, visits < layers_ahead);
     hints_.clear();
 }
 

@@ -30,8 +30,8 @@ struct expert_store_options {
     std::int32_t moe_layers = 0;
     std::uint64_t slab_bytes = 0; ///< packed bytes of one expert
     std::uint64_t slab_alignment = 64;
-    std::uint64_t budget_bytes = 0;   ///< fast memory for slots; below top_k slots: refused
-    std::uint32_t layout_id = 0;      ///< of packed slabs, for the table's entries
+    std::uint64_t budget_bytes = 0;                        ///< fast memory for slots; below top_k slots: refused
+    std::uint32_t layout_id = 0;                           ///< of packed slabs, for the table's entries
     std::uint32_t loader_threads = loader_threads_default; ///< reads in flight
 };
 
@@ -182,7 +182,8 @@ public:
     /// Replaces the hint for that visit. Never waits; wakes a loader only when there is something to load. Give it
     /// after the acquire of the layer before, so that it queues behind that layer's demand. Experts that do not exist
     /// are refused.
-    void hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits = 1);
+    /// `more`: another hint follows at once, and nothing is begun before it is there.
+    void hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits = 1, bool more = false);
 
     /// A step begins and ends, `stall_s` of it waiting for experts: for the split of time in the statistics. The thread
     /// that runs steps.

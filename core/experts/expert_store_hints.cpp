@@ -95,7 +95,7 @@ std::size_t expert_store::hint_visits_wanted() const {
     return in_time ? 1 : hint_visits_max;
 }
 
-void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits) {
+void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts, std::size_t visits, bool more) {
     const std::lock_guard held(impl_->lock);
     const bool known = layer >= 0 && layer < impl_->options.layers;
     for (const expert_hint& hint : experts) {
@@ -110,7 +110,7 @@ void expert_store::hint(std::int32_t layer, std::span<const expert_hint> experts
     impl_->existing.clear();
     impl_->hints.give(layer, impl_->absent, experts.size(), std::chrono::steady_clock::now(), visits);
     impl_->absent.clear();
-    if (impl_->hints.waiting() > 0)
+    if (!more && impl_->hints.waiting() > 0)
         impl_->queue.speculate();
 }
 

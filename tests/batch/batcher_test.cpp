@@ -1,90 +1,11 @@
-#include "core/batch/batcher.hpp"
-
-#include "tests/batch/fake_stream.hpp"
-#include "tests/batch/reference_generation.hpp"
+#include "tests/batch/batching_engine.hpp"
 
 #include <algorithm>
 #include <array>
-#include <doctest/doctest.h>
-#include <map>
 
 using namespace moira;
 using namespace moira::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-const batcher::time_point start{1000s};
-
-batch_options small_options() {
-    batch_options options;
-    options.sequences_max = 4;
-    options.step_tokens_max = 16;
-    options.chunk_tokens_max = 8;
-    options.queue_max = 4;
-    options.context_max = 64;
-    options.vocabulary = fake_vocabulary;
-    options.eos = {fake_eos};
-    options.kv = {.pages = 32, .page_tokens = 4, .reuse_prefixes = true};
-    return options;
-}
-
-generation_request make_request(std::uint64_t id, int prompt_tokens, std::int32_t tokens_max = 6) {
-    generation_request request;
-    request.id = {id};
-    for (int i = 0; i < prompt_tokens; ++i)
-        request.prompt.push_back(static_cast<token_id>((id * 7 + static_cast<std::uint64_t>(i)) % fake_vocabulary));
-    request.tokens_max = tokens_max;
-    request.ignore_eos = true;
-    return request;
-}
-
-/// A batcher with a stream behind it.
-struct engine {
-    batch_options options;
-    batcher batch;
-    fake_stream stream;
-    std::map<std::uint64_t, generation_result> ended;
-
-    explicit engine(const batch_options& wanted)
-        : options(wanted), batch(wanted, fake_bytes),
-          stream(wanted.kv.pages, wanted.kv.page_tokens, wanted.vocabulary) {}
-
-    std::vector<sequence_output> take(std::vector<sequence_output> outputs) {
-        for (const auto& each : outputs)
-            if (each.finished)
-                REQUIRE(ended.emplace(each.id.value, *each.finished).second);
-        return outputs;
-    }
-
-    std::shared_ptr<const step_plan> plan() { return batch.next_plan(start); }
-
-    std::vector<sequence_output> finish_step(const step_plan& plan) {
-        return take(batch.advance(stream.run(plan), start));
-    }
-
-    void run() {
-        for (int step = 0; step < 10'000; ++step) {
-            const auto next = plan();
-            if (!next)
-                break;
-            finish_step(*next);
-        }
-        REQUIRE(batch.idle());
-    }
-
-    void check_equals_alone(const generation_request& request) {
-        const auto expected = generate_alone(request, options.context_max);
-        REQUIRE(ended.contains(request.id.value));
-        const generation_result& result = ended.at(request.id.value);
-        CHECK(result.token_ids == expected.token_ids);
-        CHECK(result.text == expected.text);
-        CHECK(result.logits_hash == expected.logits_hash);
-        CHECK(result.reason == expected.reason);
-    }
-};
-
-} // namespace
 
 TEST_CASE("finish reasons have their wire names") {
     CHECK(finish_reason_name(finish_reason::stop) == "stop");
@@ -94,14 +15,14 @@ TEST_CASE("finish reasons have their wire names") {
 }
 
 TEST_CASE("an idle batcher has no plan") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     CHECK(machine.batch.idle());
     CHECK(machine.plan() == nullptr);
     CHECK(machine.batch.advance({}, start).empty());
 }
 
 TEST_CASE("a request gives the tokens, text and hash that it gives alone") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     const auto request = make_request(1, 20);
     REQUIRE(machine.batch.admit(request, start));
     CHECK_FALSE(machine.batch.idle());
@@ -118,7 +39,7 @@ TEST_CASE("a request gives the tokens, text and hash that it gives alone") {
 }
 
 TEST_CASE("only one step is in flight") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     REQUIRE(machine.batch.admit(make_request(1, 3), start));
     const auto first = machine.plan();
     REQUIRE(first);
@@ -149,7 +70,7 @@ TEST_CASE("a plan says whose rows it has and who has ended since the plan before
 }
 
 TEST_CASE("decode rows come first and prompt chunks share the rest in order of arrival") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     REQUIRE(machine.batch.admit(make_request(1, 2), start));
     machine.finish_step(*machine.plan());
     REQUIRE(machine.batch.admit(make_request(2, 20), start));
@@ -167,7 +88,7 @@ TEST_CASE("decode rows come first and prompt chunks share the rest in order of a
 TEST_CASE("admission refuses duplicates, a full queue, empty requests and what can never fit") {
     auto options = small_options();
     options.kv.pages = 5; // 20 token slots
-    engine machine(options);
+    batching_engine machine(options);
     const auto code = [&](const generation_request& request) {
         const auto admitted = machine.batch.admit(request, start);
         return admitted ? std::optional<errc>{} : admitted.error().code;
@@ -193,7 +114,7 @@ TEST_CASE("admission refuses duplicates, a full queue, empty requests and what c
 TEST_CASE("the context bounds a request whose tokens_max does not") {
     auto options = small_options();
     options.context_max = 12;
-    engine machine(options);
+    batching_engine machine(options);
     const auto request = make_request(1, 11, 1'000'000);
     REQUIRE(machine.batch.admit(request, start));
     CHECK(machine.batch.admit(make_request(2, 12), start).error().code == errc::prompt_too_long);
@@ -207,7 +128,7 @@ TEST_CASE("a second request reuses the first one's prompt and says so") {
     for (const bool reuse : {true, false}) {
         auto options = small_options();
         options.kv.reuse_prefixes = reuse;
-        engine machine(options);
+        batching_engine machine(options);
         auto first = make_request(1, 17);
         auto second = first;
         second.id = {2};
@@ -228,7 +149,7 @@ TEST_CASE("when pages run out the newest waits and its text does not change") {
     for (const bool reuse : {true, false}) {
         auto options = small_options();
         options.kv = {.pages = 8, .page_tokens = 4, .reuse_prefixes = reuse};
-        engine machine(options);
+        batching_engine machine(options);
         std::vector<generation_request> requests;
         for (std::uint64_t id = 1; id <= 3; ++id) {
             requests.push_back(make_request(id, 6, 20));
@@ -248,7 +169,7 @@ TEST_CASE("a preempted request returns only when all its tokens have room") {
     auto options = small_options();
     options.chunk_tokens_max = 4;
     options.kv = {.pages = 5, .page_tokens = 4, .reuse_prefixes = false};
-    engine machine(options);
+    batching_engine machine(options);
     const auto elder = make_request(1, 4, 12);
     const auto younger = make_request(2, 8, 8);
     REQUIRE(machine.batch.admit(elder, start));
@@ -263,7 +184,7 @@ TEST_CASE("a preempted request returns only when all its tokens have room") {
 TEST_CASE("forced preemption takes the newest, keeps the order, and ignores rows in flight") {
     auto options = small_options();
     options.kv.reuse_prefixes = false;
-    engine machine(options);
+    batching_engine machine(options);
     std::vector<generation_request> requests;
     for (std::uint64_t id = 1; id <= 3; ++id) {
         requests.push_back(make_request(id, 6, 10));
@@ -293,7 +214,7 @@ TEST_CASE("forced preemption takes the newest, keeps the order, and ignores rows
 }
 
 TEST_CASE("a stream that restarts loses no request that was preempted before the failure was told") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     const auto request = make_request(1, 6, 10);
     REQUIRE(machine.batch.admit(request, start));
     machine.finish_step(*machine.plan());
@@ -304,98 +225,8 @@ TEST_CASE("a stream that restarts loses no request that was preempted before the
     machine.check_equals_alone(request);
 }
 
-TEST_CASE("a failed step ends exactly the requests with rows in it") {
-    auto options = small_options();
-    options.sequences_max = 2;
-    engine machine(options);
-    const auto survivor = make_request(3, 5);
-    REQUIRE(machine.batch.admit(make_request(1, 5), start));
-    REQUIRE(machine.batch.admit(make_request(2, 30), start));
-    REQUIRE(machine.batch.admit(survivor, start));
-    const auto plan = machine.plan();
-    const auto outputs = machine.take(machine.batch.advance(machine.stream.break_down(*plan), start));
-    CHECK(outputs.size() == 2);
-    for (const std::uint64_t id : {1, 2}) {
-        CHECK(machine.ended.at(id).reason == finish_reason::error);
-        CHECK(machine.ended.at(id).failure->code == errc::device_error);
-    }
-    machine.run();
-    machine.check_equals_alone(survivor);
-    CHECK(machine.batch.statistics().failed == 2);
-    CHECK(machine.batch.statistics().pages_free == options.kv.pages);
-}
-
-TEST_CASE("a failure that names rows ends the requests that have them, and the others end as alone") {
-    // Two decode and one is inside its prompt: in the plan decoding rows come first, whoever came when.
-    for (const bool drafting : {false, true})
-        for (std::uint64_t damaged = 1; damaged <= 3; ++damaged) {
-            CAPTURE(drafting);
-            CAPTURE(damaged);
-            auto options = small_options();
-            if (drafting)
-                options.speculation.source = draft_source::model;
-            engine machine(options);
-            const std::array requests{make_request(1, 21), make_request(2, 5), make_request(3, 5)};
-            for (const auto& request : requests)
-                REQUIRE(machine.batch.admit(request, start));
-            machine.finish_step(*machine.plan());
-            machine.finish_step(*machine.plan());
-            const auto plan = machine.plan();
-            auto outcome = machine.stream.break_down(*plan);
-            // Rows of one sequence see the same pages.
-            std::vector<std::int32_t> begins{0};
-            for (std::int32_t row = 1; row < plan->rows(); ++row) {
-                const auto& pages = plan->attention_rows;
-                if (pages[static_cast<std::size_t>(row)].page_table_offset !=
-                    pages[static_cast<std::size_t>(row) - 1].page_table_offset)
-                    begins.push_back(row);
-            }
-            REQUIRE(begins.size() == 3);
-            const std::size_t place = damaged == 1 ? 2 : damaged - 2; // the first request is still in its prompt
-            outcome.failed_rows = {begins[place]};
-            const auto outputs = machine.take(machine.batch.advance(outcome, start));
-            CHECK(outputs.size() == 1);
-            REQUIRE(machine.ended.contains(damaged));
-            CHECK(machine.ended.at(damaged).failure->code == errc::device_error);
-            machine.run();
-            for (const auto& request : requests)
-                if (request.id.value != damaged)
-                    machine.check_equals_alone(request);
-            CHECK(machine.batch.statistics().failed == 1);
-            CHECK(machine.batch.statistics().pages_free == options.kv.pages);
-        }
-}
-
-TEST_CASE("a failure that names rows which the step does not have ends all of it") {
-    engine machine(small_options());
-    REQUIRE(machine.batch.admit(make_request(1, 5), start));
-    REQUIRE(machine.batch.admit(make_request(2, 5), start));
-    const auto plan = machine.plan();
-    auto outcome = machine.stream.break_down(*plan);
-    outcome.failed_rows = {plan->rows()};
-    CHECK(machine.take(machine.batch.advance(outcome, start)).size() == 2);
-    CHECK(machine.batch.idle());
-}
-
-TEST_CASE("a stream that returns no token, or an impossible one, fails that request only") {
-    engine machine(small_options());
-    for (std::uint64_t id = 1; id <= 3; ++id)
-        REQUIRE(machine.batch.admit(make_request(id, 4), start));
-    const auto plan = machine.plan();
-    auto outcome = machine.stream.run(*plan);
-    REQUIRE(outcome.samples.size() == 3);
-    outcome.samples[2].token = fake_vocabulary;
-    outcome.samples.erase(outcome.samples.begin());
-    const auto outputs = machine.take(machine.batch.advance(outcome, start));
-    CHECK(outputs.size() == 3);
-    CHECK(machine.ended.at(1).failure->code == errc::internal);
-    CHECK(machine.ended.at(3).failure->code == errc::internal);
-    machine.run();
-    machine.check_equals_alone(make_request(2, 4));
-}
-
 TEST_CASE("cancelling in flight ends at once and keeps the pages until the step returns") {
-    engine machine(small_options());
+    batching_engine machine(small_options());
     REQUIRE(machine.batch.admit(make_request(1, 8), start));
     REQUIRE(machine.batch.admit(make_request(2, 8), start));
     machine.finish_step(*machine.plan());
@@ -423,7 +254,7 @@ TEST_CASE("cancelling in flight ends at once and keeps the pages until the step 
 TEST_CASE("a waiting request can be cancelled with an error of the caller's") {
     auto options = small_options();
     options.sequences_max = 1;
-    engine machine(options);
+    batching_engine machine(options);
     REQUIRE(machine.batch.admit(make_request(1, 8), start));
     REQUIRE(machine.batch.admit(make_request(2, 8), start));
     machine.finish_step(*machine.plan());
@@ -439,7 +270,7 @@ TEST_CASE("a waiting request can be cancelled with an error of the caller's") {
 TEST_CASE("deadlines end running and waiting requests, with the token of the same step") {
     auto options = small_options();
     options.sequences_max = 1;
-    engine machine(options);
+    batching_engine machine(options);
     auto running = make_request(1, 4, 50);
     running.deadline = start + 1s;
     auto waiting = make_request(2, 4);
@@ -465,7 +296,7 @@ TEST_CASE("deadlines end running and waiting requests, with the token of the sam
 TEST_CASE("fail_all ends everything, and the step in flight is still awaited") {
     auto options = small_options();
     options.sequences_max = 1;
-    engine machine(options);
+    batching_engine machine(options);
     REQUIRE(machine.batch.admit(make_request(1, 4), start));
     REQUIRE(machine.batch.admit(make_request(2, 4), start));
     const auto plan = machine.plan();
@@ -482,7 +313,7 @@ TEST_CASE("more sequences than rows are not started, so every running one moves 
     auto options = small_options();
     options.sequences_max = 10;
     options.step_tokens_max = 2;
-    engine machine(options);
+    batching_engine machine(options);
     for (std::uint64_t id = 1; id <= 4; ++id)
         REQUIRE(machine.batch.admit(make_request(id, 3), start));
     for (auto plan = machine.plan(); plan; plan = machine.plan()) {

@@ -51,7 +51,10 @@ uint32_t machine_features() {
 moira_probe probe_plugin(const std::string& name, uint32_t cpu_features) {
     const auto probe = reinterpret_cast<moira_plugin_probe_function>(dlsym(open_file(name), MOIRA_PLUGIN_PROBE_SYMBOL));
     REQUIRE(bool(probe));
-    const moira_device_facts facts{sizeof facts, cpu_features, 2, 0, 0};
+    moira_device_facts facts{};
+    facts.struct_size = sizeof facts;
+    facts.cpu_features = cpu_features;
+    facts.cpu_cores = 2;
     moira_probe answer{};
     answer.struct_size = sizeof answer;
     REQUIRE(probe(&facts, &answer) == MOIRA_OK);

@@ -53,7 +53,7 @@ TEST_CASE("only one step is in flight") {
 }
 
 TEST_CASE("a plan says whose rows it has and who has ended since the plan before") {
-    engine tested(small_options());
+    batching_engine tested(small_options());
     REQUIRE(tested.batch.admit(make_request(1, 2, 1), start));
     REQUIRE(tested.batch.admit(make_request(2, 3, 2), start));
     auto plan = tested.plan();

@@ -17,6 +17,7 @@ route_bench_row some_row() {
     row.source_bytes = 20e6;
     row.steps = 10;
     row.replayed_loads = 50;
+    row.optimal_loads = 40;
     row.before.hits = 100;
     row.after.hits = 150;
     row.after.demand_loads = 50;
@@ -39,6 +40,8 @@ TEST_CASE("a row shows differences, not totals, and its share of the bounds") {
     CHECK(shown["experts"]["hits"] == 50);
     CHECK(shown["experts"]["hit_rate"] == 0.5);
     CHECK(shown["experts"]["demand_loads_without_prefetch"] == 50);
+    CHECK(shown["experts"]["demand_loads_optimal"] == 40);
+    CHECK(shown["experts"]["regret_share"].get<double>() == doctest::Approx(0.2));
     CHECK(shown["decode_tok_s"] == 9);
     CHECK(shown["bounds"]["share_of_demand_only"].get<double>() == doctest::Approx(0.9));
     CHECK(route_bench_table({"model", 2, 0}, {some_row()}, false).find("10.00 (90 %)") != std::string::npos);

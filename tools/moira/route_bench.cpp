@@ -163,6 +163,10 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
         return tl::unexpected(replayed.error());
     row.replayed_hits = replayed->hits;
     row.replayed_loads = replayed->demand_loads;
+    auto optimum = replay_optimum(row, trace, model);
+    if (!optimum)
+        return tl::unexpected(optimum.error());
+    row.optimal_loads = *optimum;
     const double visits = static_cast<double>(replayed->hits + replayed->demand_loads);
     row.step_weight_bytes =
         bytes_per_token(weights, options.batch, visits / static_cast<double>(row.steps)) * options.batch;

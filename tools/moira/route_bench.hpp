@@ -38,6 +38,7 @@ struct route_bench_row {
     expert_store_statistics before, after;
     std::uint64_t steps = 0;
     std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see replay_store
+    std::optional<std::uint64_t> optimal_loads;          ///< see replay_optimum
     std::optional<route_expectation> expected;           ///< with hints; none: nobody gave any
     double source_bytes = 0;                             ///< of one expert in the checkpoint
     double wall_s = 0;                                   ///< of all measured steps

@@ -1,6 +1,7 @@
 #include "tools/moira/route_bench_replay.hpp"
 
 #include "core/execute/forced_routes.hpp"
+#include "core/simulate/optimal_replay.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -27,13 +28,18 @@ replay_options options_of(const route_bench_row& row, engine& model) {
     return options;
 }
 
-result<replay_counts> replay(const route_bench_row& row, const route_trace& trace, const model_shape& shape,
-                             const replay_options& options, trace_predictor* predictor) {
+/// The steps of the bench, warm-up included.
+result<expert_walk> walk_of(const route_bench_row& row, const route_trace& trace) {
     walk_options side_by_side;
     side_by_side.batch = static_cast<std::uint32_t>(row.options.batch);
     side_by_side.repeat = true;
     side_by_side.steps_max = static_cast<std::uint64_t>(row.options.warm_up) + row.steps;
-    const auto walk = expert_walk::create(trace, side_by_side);
+    return expert_walk::create(trace, side_by_side);
+}
+
+result<replay_counts> replay(const route_bench_row& row, const route_trace& trace, const model_shape& shape,
+                             const replay_options& options, trace_predictor* predictor) {
+    const auto walk = walk_of(row, trace);
     if (!walk)
         return tl::unexpected(walk.error());
     // A policy that the store replaced below the floor is replaced here too.
@@ -79,6 +85,20 @@ std::optional<replay_geometry> measured_geometry(const route_bench_row& row, con
 
 result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model) {
     return replay(row, for_model(trace, model.shape()), model.shape(), options_of(row, model), nullptr);
+}
+
+result<std::optional<std::uint64_t>> replay_optimum(const route_bench_row& row, const route_trace& trace,
+                                                    engine& model) {
+    const auto& shape = model.shape();
+    const auto steps = static_cast<double>(row.options.warm_up) + static_cast<double>(row.steps);
+    const auto layers = static_cast<double>(shape.moe_layers());
+    if (steps * row.options.batch * layers * shape.moe.top_k * layers * shape.moe.experts > optimum_work_max)
+        return std::optional<std::uint64_t>();
+    const auto walk = walk_of(row, trace);
+    if (!walk)
+        return tl::unexpected(walk.error());
+    return std::optional(
+        replay_optimally(*walk, row.after.slots, true, static_cast<std::uint64_t>(row.options.warm_up)).loads);
 }
 
 result<route_expectation> replay_prefetch(const route_bench_row& row, const route_trace& trace, engine& model,

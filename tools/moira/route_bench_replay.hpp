@@ -5,7 +5,8 @@
 #include "tools/moira/bench_numbers.hpp"
 #include "tools/moira/route_bench.hpp"
 
-#include <string>
+#include <cstdint>
+#include <optional>
 
 namespace moira {
 
@@ -13,9 +14,17 @@ namespace moira {
 /// simulator's.
 result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model);
 
+/// Experts looked at by the search for the optimum: about two seconds.
+inline constexpr double optimum_work_max = 2e9;
+
+/// What Belady's optimum, which knows all that is to come, would have to load in its place; none: the search would take
+/// longer than optimum_work_max allows. Errors: the simulator's.
+result<std::optional<std::uint64_t>> replay_optimum(const route_bench_row& row, const route_trace& trace,
+                                                    engine& model);
+
 /// The same with the row's predictor and prefetch policy. Where the engine waited for its hints' loads
-/// (options.settle), reads take no time in the simulator either; what remains is the moment at which a loader meets the
-/// second of two hints. Otherwise time
+/// (options.settle), reads take no time in the simulator either; what remains is
+/// the moment at which one load ends beside the next. Otherwise time
 /// decides which hints are loaded before the demand: the simulator computes at the speed at which the engine computed
 /// these steps, and loads at the speed at which the engine's link, when it was busy, brought bytes. Errors: the
 /// simulator's; invalid_argument (a predictor that does not exist).

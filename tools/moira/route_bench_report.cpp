@@ -55,6 +55,14 @@ nlohmann::ordered_json expected_json(const route_bench_row& row) {
               {"prefetch_wasted", difference(a.prefetch_wasted - b.prefetch_wasted, counts.prefetch_wasted)}}}};
 }
 
+/// Loads without prefetching that the optimum would not have needed, as a share of them.
+nlohmann::ordered_json regret_json(const route_bench_row& row) {
+    if (!row.optimal_loads)
+        return nullptr;
+    const auto regretted = row.replayed_loads - std::min(*row.optimal_loads, row.replayed_loads);
+    return ratio(static_cast<double>(regretted), static_cast<double>(row.replayed_loads));
+}
+
 nlohmann::ordered_json experts_json(const route_bench_row& row) {
     const auto& a = row.after;
     const auto& b = row.before;
@@ -67,6 +75,9 @@ nlohmann::ordered_json experts_json(const route_bench_row& row) {
             {"demand_bytes", a.demand_bytes - b.demand_bytes},
             {"hit_rate", hit_rate(row)},
             {"demand_loads_without_prefetch", row.replayed_loads},
+            {"demand_loads_optimal",
+             row.optimal_loads ? nlohmann::ordered_json(*row.optimal_loads) : nlohmann::ordered_json()},
+            {"regret_share", regret_json(row)},
             {"simulated", expected_json(row)},
             {"prefetch_loads", a.prefetch_loads - b.prefetch_loads},
             {"prefetch_useful", a.prefetch_useful - b.prefetch_useful},

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/experts/loader_threads.hpp"
 #include "core/plan/model_demands.hpp"
 
 #include <cstdint>
@@ -11,13 +12,13 @@ namespace moira {
 
 /// What is asked for beside the model.
 struct plan_wish {
-    std::int32_t context = 0;                       ///< tokens of one conversation; at least 1
-    std::int32_t page_tokens = 16;                  ///< context.page_tokens
-    std::int32_t sequences = 16;                    ///< batch.max_sequences
-    std::int32_t step_rows = 512;                   ///< batch.max_step_tokens
-    std::uint64_t kv_budget_bytes = 0;              ///< context.kv_budget: more than one context where it allows
-    std::uint32_t loader_threads = 2;               ///< each with room for one expert as it lies on the disk
-    std::optional<std::uint64_t> budget_bytes = {}; ///< experts.ram_budget; none: whatever is left
+    std::int32_t context = 0;                              ///< tokens of one conversation; at least 1
+    std::int32_t page_tokens = 16;                         ///< context.page_tokens
+    std::int32_t sequences = 16;                           ///< batch.max_sequences
+    std::int32_t step_rows = 512;                          ///< batch.max_step_tokens
+    std::uint64_t kv_budget_bytes = 0;                     ///< context.kv_budget: more than one context where it allows
+    std::uint32_t loader_threads = loader_threads_default; ///< each with room for one expert as it lies on the disk
+    std::optional<std::uint64_t> budget_bytes = {};        ///< experts.ram_budget; none: whatever is left
 };
 
 /// What goes where in a memory. All terms are bytes; used = dense + kv + arena + loader + reserve + budget.

@@ -170,10 +170,8 @@ public:
     /// How hints become loads, from now on. Any thread.
     void set_prefetch(const prefetch_policy& policy);
 
-    /// Whether a hint could lead to a load now: when not, evaluating a predictor is for statistics only.
-    bool wants_hints() const;
-
-    /// How many visits ahead hints are wanted now: 0 when wants_hints() is false; hint_visits_max when everything that
+    /// How many visits ahead hints are wanted now: 0 when no hint could lead to a load, so that evaluating a predictor
+    /// is for statistics only; hint_visits_max when everything that
     /// finds an idle link is loaded, or when hints for the next visit come too late to save a demand load's stall.
     std::size_t hint_visits_wanted() const;
 

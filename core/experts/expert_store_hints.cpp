@@ -80,10 +80,6 @@ void expert_store::set_prefetch(const prefetch_policy& policy) {
     impl_->hints.policy = policy;
 }
 
-bool expert_store::wants_hints() const {
-    return hint_visits_wanted() > 0;
-}
-
 std::size_t expert_store::hint_visits_wanted() const {
     const std::lock_guard held(impl_->lock);
     const auto& hints = impl_->hints;

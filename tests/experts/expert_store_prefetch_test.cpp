@@ -82,14 +82,14 @@ TEST_CASE("hints that are off, unknown, already here or without a spare loader l
     fake_slab_source source;
     SUBCASE("off") {
         const auto store = make_store(source, 16, prefetch_mode::off);
-        CHECK_FALSE(store->wants_hints());
+        CHECK(store->hint_visits_wanted() == 0);
         store->hint(2, likely);
         CHECK(store->statistics().hints.refused == 2);
         CHECK(store->statistics().hints.absent == 2);
     }
     SUBCASE("unknown") {
         const auto store = make_store(source, 16);
-        CHECK(store->wants_hints());
+        CHECK(store->hint_visits_wanted() > 0);
         store->hint(2, std::array{expert_hint{16, 0.9F}, expert_hint{-1, 0.9F}});
         store->hint(9, likely);
         store->hint(-1, likely);
@@ -104,7 +104,7 @@ TEST_CASE("hints that are off, unknown, already here or without a spare loader l
     }
     SUBCASE("one loader stays free for demand") {
         const auto store = make_store(source, 16, prefetch_mode::always, 1);
-        CHECK_FALSE(store->wants_hints());
+        CHECK(store->hint_visits_wanted() == 0);
         store->hint(2, likely);
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
         visit(*store, 2, {7});
@@ -293,11 +293,11 @@ TEST_CASE("auto loads nothing before it has measured, and then by gain and cost"
     store->hint(2, likely);
     REQUIRE(settled(*store));
     CHECK(store->statistics().prefetch_loads == 0);
-    CHECK_FALSE(store->wants_hints());
+    CHECK(store->hint_visits_wanted() == 0);
     CHECK(store->hint_visits_wanted() == 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(4)); // the lead
     visit(*store, 2, {0});                                     // and a stall
-    CHECK(store->wants_hints());
+    CHECK(store->hint_visits_wanted() > 0);
     store->hint(3, std::array{expert_hint{4, 0.9F}, expert_hint{5, 0.0F}});
     REQUIRE(settled(*store));
     CHECK(store->statistics().prefetch_loads == 1);
@@ -311,7 +311,7 @@ TEST_CASE("when everything is resident no hint is wanted") {
     for (std::int32_t layer = 1; layer < 4; ++layer)
         for (std::int32_t expert = 0; expert < 16; ++expert)
             visit(*store, layer, {expert});
-    CHECK_FALSE(store->wants_hints());
+    CHECK(store->hint_visits_wanted() == 0);
 }
 
 TEST_CASE("destroying a store with hints waiting and running waits for the read that runs") {

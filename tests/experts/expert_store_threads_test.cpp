@@ -138,7 +138,7 @@ TEST_CASE("hints, a policy that changes, resizes and failures from other threads
             for (const std::int32_t expert : random_wave(random, 6))
                 experts.push_back({expert, 0.5F});
             store->hint(1 + random.below(3), experts);
-            static_cast<void>(store->wants_hints());
+            static_cast<void>(store->hint_visits_wanted());
             std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
     });

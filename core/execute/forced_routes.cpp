@@ -89,7 +89,7 @@ void forced_routes::hint(std::uint32_t layer, std::uint32_t steps, std::uint32_t
     }
     for (const predicted_expert& wanted : of_rows_.take())
         hints_.push_back({wanted.expert, wanted.probability});
-    store.hint(of_model_[layer], hints_, visits, visits < layers_ahead);
+    store.hint(of_model_[layer], hints_, visits, visits < layers_ahead(*trace_));
     hints_.clear();
 }
 
@@ -98,7 +98,7 @@ void forced_routes::give_hints(std::int32_t layer, expert_store& store) {
         return;
     const auto layers = static_cast<std::uint32_t>(of_model_.size());
     const auto now = static_cast<std::uint32_t>(recorded_[static_cast<std::size_t>(layer)]);
-    for (std::uint32_t ahead = 1; ahead <= layers_ahead; ++ahead) {
+    for (std::uint32_t ahead = 1; ahead <= layers_ahead(*trace_); ++ahead) {
         const std::uint32_t wanted = (now + ahead) % layers, steps = (now + ahead) / layers;
         hint(wanted, steps, ahead, store);
     }

@@ -5,6 +5,7 @@
 #include "core/model/model_shape.hpp"
 #include "core/route/trace_predictor.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,9 +17,11 @@ namespace moira {
 /// further with every step. Row r begins with sequence r and goes on, at its end, with the one `rows` further.
 class forced_routes final : public route_override {
 public:
-    /// Layers before the one hinted: the next one, and the one behind it, so that the link also has work while the
-    /// last layer's logits are computed.
-    static constexpr std::uint32_t layers_ahead = hint_visits_max;
+    /// Layers that are hinted at once: as many as the store takes, so that the link also has work while the logits are
+    /// computed; never a layer of the recording twice.
+    static std::uint32_t layers_ahead(const route_trace& trace) noexcept {
+        return std::min(trace.layers, static_cast<std::uint32_t>(hint_visits_max));
+    }
 
     /// `trace` and `predictor` outlive this. The model's n-th layer with experts plays the n-th of the recording.
     /// `predictor` may be null: no hints. Errors: invalid_argument (another number of experts, other top_k, fewer

@@ -13,7 +13,10 @@ namespace {
 /// Computed on the host from routing alone.
 constexpr std::array context_sources{route_source::history, route_source::previous, route_source::prompt,
                                      route_source::history2, route_source::drafted};
-static_assert(hint_visits_max == 2, "sources look one layer ahead, or two");
+
+/// Sources look one layer ahead, or two.
+constexpr std::size_t probe_visits_max = 2;
+static_assert(probe_visits_max <= hint_visits_max);
 
 bool is_context_source(route_source source) noexcept {
     return std::find(context_sources.begin(), context_sources.end(), source) != context_sources.end();
@@ -114,7 +117,7 @@ void route_probe::begin_step(const step_plan& plan, std::size_t hint_visits) {
     const auto rows = static_cast<std::size_t>(plan.rows());
     rows_ = rows <= rows_max_ ? rows : 0;
     audit_ = rows_ > 0 && (audit_always_ || plan.number % route_audit_steps == 0);
-    hint_visits_ = rows_ > 0 ? std::min(hint_visits, hint_visits_max) : 0;
+    hint_visits_ = rows_ > 0 ? std::min(hint_visits, probe_visits_max) : 0;
     for (auto& of_source : predictions_)
         for (auto& of_layer : of_source)
             of_layer.ordinal = -1;

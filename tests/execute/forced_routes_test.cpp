@@ -113,7 +113,7 @@ replay_counts simulate(const model_shape& shape, const expert_store_statistics& 
     scripted_predictor predictor(trace, *parsed);
     if (accuracy) {
         options.prefetch.mode = prefetch_mode::always;
-        options.layers_ahead = std::min(forced_routes::layers_ahead, trace.layers);
+        options.layers_ahead = forced_routes::layers_ahead(trace);
         replay_geometry geometry{.memory_gb_s = 1e-9, .disk_gb_s = 1e6};
         geometry.expert_bytes.assign(trace.layers, 1);
         geometry.dense_bytes.assign(trace.layers, 1);

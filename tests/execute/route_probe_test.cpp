@@ -239,7 +239,7 @@ TEST_CASE("routers hint two layers ahead where the store wants it, and routing s
         prefetch_policy policy;
         policy.mode = prefetch_mode::always;
         model.experts().set_prefetch(policy);
-        REQUIRE(model.experts().hint_visits_wanted() == hint_visits_max);
+        REQUIRE(model.experts().hint_visits_wanted() >= 2);
         const auto layers = static_cast<std::uint64_t>(model.shape().moe_layers());
         const auto ranks = static_cast<std::uint64_t>(probe_ranks(model.shape()));
         if (source == route_source::early)

@@ -109,7 +109,7 @@ result<route_expectation> replay_prefetch(const route_bench_row& row, const rout
         return tl::unexpected(predictor.error());
     auto options = options_of(row, model);
     options.prefetch = row.options.prefetch;
-    options.layers_ahead = std::min(forced_routes::layers_ahead, of_model.layers);
+    options.layers_ahead = forced_routes::layers_ahead(of_model);
     options.geometry =
         row.options.settle ? without_reading(of_model.layers) : measured_geometry(row, weights, of_model.layers);
     if (!options.geometry) // nothing was loaded: then time did not matter

@@ -8,6 +8,7 @@
 #include "kernels/cuda/smxx/rmsnorm.hpp"
 #include "kernels/cuda/smxx/rope.hpp"
 #include "kernels/cuda/smxx/router_topk.hpp"
+#include "kernels/cuda/smxx/sample.hpp"
 
 namespace moira {
 
@@ -50,6 +51,39 @@ simt_report smxx_on_host::quantize(const e4m3_blocks_args& args) const {
 
 simt_report smxx_on_host::dequantize(const e4m3_blocks_args& args) const {
     return simt_launch(e4m3_blocks_shape(args), config, memory, [&] { e4m3_dequantize(args); });
+}
+
+namespace {
+
+// Stops at the first kernel with a finding.
+struct sample_on_host {
+    const smxx_on_host& host;
+    simt_report report;
+
+    template <class Body>
+    void launch(const launch_shape& shape, const Body& body) {
+        if (report.clean())
+            report = simt_launch(shape, host.config, host.memory, body);
+    }
+    template <bool of_logits>
+    void first(const launch_shape& shape, const sample_part_args& args) {
+        launch(shape, [&] { sample_first<of_logits>(args); });
+    }
+    template <bool of_logits>
+    void best(const launch_shape& shape, const sample_part_args& args) {
+        launch(shape, [&] { sample_best<of_logits>(args); });
+    }
+    void finish(const launch_shape& shape, const sample_args& args, const sample_key* keys) {
+        launch(shape, [&] { sample_finish(args, keys); });
+    }
+};
+
+} // namespace
+
+simt_report smxx_on_host::sample(const sample_args& args) const {
+    sample_on_host launcher{*this, {}};
+    run_sample(args, launcher);
+    return launcher.report;
 }
 
 } // namespace moira

@@ -9,6 +9,7 @@ namespace moira {
 
 struct permute_args;
 struct e4m3_blocks_args;
+struct sample_args;
 
 struct smxx_on_host {
     const simt_config& config;
@@ -24,6 +25,7 @@ struct smxx_on_host {
     simt_report permute(const permute_args& args) const;
     simt_report quantize(const e4m3_blocks_args& args) const;
     simt_report dequantize(const e4m3_blocks_args& args) const;
+    simt_report sample(const sample_args& args) const;
 };
 
 } // namespace moira

@@ -60,9 +60,10 @@ struct shared_array {
 };
 
 // Addresses of one instruction of one warp, turn by turn.
-struct bank_group {
+struct access_group {
     uint32_t turns[32] = {};
     uint32_t bytes = 0;
+    bool shared = false;
     std::vector<std::vector<std::pair<uint32_t, uintptr_t>>> addresses; // [turn]: lane and address
 };
 
@@ -92,7 +93,8 @@ public:
     uint32_t warp_begin() const { return current_ / 32 * 32; }
     bool is_shared(const void* address, uint64_t bytes) const;
     void count_matrix_banks(void* const* rows);
-    void count_banks(const void* address, uint32_t bytes, const void* instruction);
+    void count_access(const void* address, uint32_t bytes, uint64_t instruction);
+    void count_access(const void* address, uint32_t bytes, simt_place place);
 
     void find(simt_fault fault, const std::string& text, const void* key_a, const void* key_b);
     // Finds, and does not return: the launch ends. The text is made by text(), so that nothing on this fiber's stack
@@ -124,7 +126,9 @@ private:
                        uint32_t thread);
     const shared_array* array_of(const void* address, uint64_t bytes) const;
     void place_array(shared_array array);
-    void close_bank_groups();
+    void close_access_groups();
+    void count_banks(const access_group& group);
+    void count_sectors(const access_group& group);
 
     launch_shape shape_;
     simt_config config_;
@@ -154,7 +158,7 @@ private:
     uint64_t shared_bytes_ = 0;
 
     std::vector<std::pair<const void*, const void*>> found_;
-    std::map<std::pair<const void*, uint32_t>, bank_group> bank_groups_; // by instruction and warp
+    std::map<std::pair<uint64_t, uint32_t>, access_group> access_groups_; // by instruction and warp
 };
 
 // The launch under way, or nullptr.

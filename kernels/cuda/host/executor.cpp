@@ -92,7 +92,7 @@ void block_run::run_block(uint32_t block) {
         if (!run_round() && !stopped_)
             diagnose_stall();
     }
-    close_bank_groups();
+    close_access_groups();
 }
 
 void block_run::order_round() {

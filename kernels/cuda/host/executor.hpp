@@ -55,7 +55,7 @@ struct simt_config {
     // Between two switches of one thread.
     uint64_t accesses_max = 100'000'000;
     uint32_t shared_bytes_max = 163 * 1024; // what an SM of compute capability 8.0 gives one block
-    bool count_bank_conflicts = false;      // of plain accesses too; those of ldmatrix are always counted
+    bool count_memory_requests = false;     // bank conflicts of ldmatrix are always counted
 };
 // One of each schedule, the later ones with shuffled blocks.
 std::vector<simt_config> simt_all_schedules(uint64_t seed);
@@ -67,6 +67,10 @@ struct simt_report {
     uint64_t accesses = 0; // seen by hooks
     uint64_t bank_phases = 0;
     uint64_t bank_conflicts = 0; // passes beyond the first
+    // Of warps to global memory, and the sectors of 32 bytes that they touch; the least that could hold as many bytes.
+    uint64_t global_requests = 0;
+    uint64_t global_sectors = 0;
+    uint64_t global_sectors_least = 0;
     uint32_t static_shared_bytes = 0;
 
     bool clean() const { return findings.empty(); }

@@ -151,9 +151,11 @@ void* simt_dynamic_shared() {
 }
 void simt_check_read(const void* address, uint32_t bytes, uint32_t alignment, simt_place place) {
     simt_current()->access(address, bytes, alignment, simt_access::read, {nullptr, place.file, place.line});
+    simt_current()->count_access(address, bytes, place);
 }
 void simt_check_write(const void* address, uint32_t bytes, uint32_t alignment, simt_place place) {
     simt_current()->access(address, bytes, alignment, simt_access::write, {nullptr, place.file, place.line});
+    simt_current()->count_access(address, bytes, place);
 }
 
 void __syncthreads(simt_place place) {

@@ -240,9 +240,11 @@ void block_run::issue_copy(void* shared, const void* global, bool wanted, simt_p
         stop(simt_fault::out_of_bounds,
              [&] { return std::string("an asynchronous copy to memory that is not shared, at " + text_of(place)); });
     access(shared, 16, 16, simt_access::write, origin);
+    count_access(shared, 16, place);
     asynchronous_copy copy{destination, nullptr, {}, threads_[current_].groups_committed + 1, place};
     if (wanted) {
         access(global, 16, 16, simt_access::read, origin);
+        count_access(global, 16, place);
         copy.global = static_cast<const unsigned char*>(global);
         std::memcpy(copy.at_issue, global, 16);
     }

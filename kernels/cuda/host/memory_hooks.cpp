@@ -15,7 +15,7 @@ inline void hook(const void* address, uint32_t bytes, uint32_t alignment, simt_a
     if (run == nullptr) // host code in a kernel file
         return;
     run->access(address, bytes, alignment, kind, {instruction, nullptr, 0});
-    run->count_banks(address, bytes, instruction);
+    run->count_access(address, bytes, uint64_t(uintptr_t(instruction)));
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-// Names, texts, schedules, and the bank counters.
+// Names, texts, schedules, and the counters of memory requests.
 #include "kernels/cuda/host/block_run.hpp"
 
 #include <dlfcn.h>
@@ -13,7 +13,8 @@ namespace moira {
 
 namespace {
 
-constexpr uint32_t banks = 32; // of 4 bytes, on every GPU since compute capability 5.0
+constexpr uint32_t banks = 32;        // of 4 bytes, on every GPU since compute capability 5.0
+constexpr uint32_t sector_bytes = 32; // what global memory is read and written in
 
 // Passes that one phase (lanes whose bytes fill the banks once) needs beyond the first: the most different words that
 // one bank must give.
@@ -89,32 +90,59 @@ void block_run::count_matrix_banks(void* const* rows) {
 }
 
 // The n-th run of one instruction by each lane of a warp counts as one access of the warp.
-void block_run::count_banks(const void* address, uint32_t bytes, const void* instruction) {
-    if (!config_.count_bank_conflicts || !is_shared(address, bytes))
+void block_run::count_access(const void* address, uint32_t bytes, uint64_t instruction) {
+    if (!config_.count_memory_requests || fibers_[current_]->owns(address))
+        return;
+    const bool shared = is_shared(address, bytes);
+    if (!shared && memory_.find(address) == nullptr)
         return;
     const uint32_t lane = current_ % 32;
-    auto& group = bank_groups_[{instruction, current_ / 32}];
+    // A copy has an instruction for both of its ends.
+    auto& group = access_groups_[{instruction * 2 + (shared ? 1 : 0), current_ / 32}];
     const size_t turn = group.turns[lane]++;
     if (group.addresses.size() <= turn)
         group.addresses.resize(turn + 1);
     group.addresses[turn].push_back({lane, uintptr_t(address)});
     group.bytes = bytes;
+    group.shared = shared;
 }
 
-void block_run::close_bank_groups() {
-    for (const auto& [key, group] : bank_groups_) {
-        const uint32_t phase_lanes = std::min(32u, 128 / std::max(group.bytes, 4u));
-        for (const auto& turn : group.addresses) {
-            std::map<uint32_t, std::vector<uintptr_t>> phases;
-            for (const auto& [lane, address] : turn)
-                phases[lane / phase_lanes].push_back(address);
-            for (const auto& [phase, addresses] : phases) {
-                ++report_.bank_phases;
-                report_.bank_conflicts += extra_passes(addresses, group.bytes);
-            }
+void block_run::count_access(const void* address, uint32_t bytes, simt_place place) {
+    count_access(address, bytes, uint64_t(uintptr_t(place.file)) << 16 | uint64_t(place.line));
+}
+
+void block_run::count_banks(const access_group& group) {
+    const uint32_t phase_lanes = std::min(32u, 128 / std::max(group.bytes, 4u));
+    for (const auto& turn : group.addresses) {
+        std::map<uint32_t, std::vector<uintptr_t>> phases;
+        for (const auto& [lane, address] : turn)
+            phases[lane / phase_lanes].push_back(address);
+        for (const auto& [phase, addresses] : phases) {
+            ++report_.bank_phases;
+            report_.bank_conflicts += extra_passes(addresses, group.bytes);
         }
     }
-    bank_groups_.clear();
+}
+
+void block_run::count_sectors(const access_group& group) {
+    for (const auto& turn : group.addresses) {
+        std::set<uintptr_t> sectors;
+        std::set<uintptr_t> bytes;
+        for (const auto& [lane, address] : turn) {
+            sectors.insert(address / sector_bytes);
+            sectors.insert((address + group.bytes - 1) / sector_bytes);
+            bytes.insert(address);
+        }
+        ++report_.global_requests;
+        report_.global_sectors += sectors.size();
+        report_.global_sectors_least += (bytes.size() * group.bytes + sector_bytes - 1) / sector_bytes;
+    }
+}
+
+void block_run::close_access_groups() {
+    for (const auto& [key, group] : access_groups_)
+        group.shared ? count_banks(group) : count_sectors(group);
+    access_groups_.clear();
 }
 
 } // namespace moira

@@ -8,6 +8,7 @@
 #include "kernels/cuda/smxx/rmsnorm.hpp"
 #include "kernels/cuda/smxx/rope.hpp"
 #include "kernels/cuda/smxx/router_topk.hpp"
+#include "kernels/cuda/smxx/sample.hpp"
 
 #include <cuda_runtime.h>
 
@@ -24,6 +25,29 @@ int run(void (*kernel)(Parameters...), const launch_shape& shape, const cuda_lau
              static_cast<cudaStream_t>(launch.stream)>>>(parameters...);
     return int(cudaGetLastError());
 }
+
+// The first error stays.
+struct sample_launcher {
+    const cuda_launch& launch;
+    int status = int(cudaSuccess);
+
+    template <class... Parameters>
+    void queue(void (*kernel)(Parameters...), const launch_shape& shape, Parameters... parameters) {
+        if (status == int(cudaSuccess))
+            status = run(kernel, shape, launch, parameters...);
+    }
+    template <bool of_logits>
+    void first(const launch_shape& shape, const sample_part_args& args) {
+        queue(sample_first<of_logits>, shape, args);
+    }
+    template <bool of_logits>
+    void best(const launch_shape& shape, const sample_part_args& args) {
+        queue(sample_best<of_logits>, shape, args);
+    }
+    void finish(const launch_shape& shape, const sample_args& args, const sample_key* keys) {
+        queue(sample_finish, shape, args, keys);
+    }
+};
 
 } // namespace
 
@@ -65,6 +89,12 @@ int smxx_e4m3_quantize(const e4m3_blocks_args& args, const cuda_launch& launch) 
 
 int smxx_e4m3_dequantize(const e4m3_blocks_args& args, const cuda_launch& launch) {
     return run(e4m3_dequantize, e4m3_blocks_shape(args), launch, args);
+}
+
+int smxx_sample(const sample_args& args, const cuda_launch& launch) {
+    sample_launcher launcher{launch};
+    run_sample(args, launcher);
+    return launcher.status;
 }
 
 } // namespace moira

@@ -8,6 +8,7 @@ namespace moira {
 
 struct permute_args;     // smxx/permute.hpp
 struct e4m3_blocks_args; // smxx/e4m3_blocks.hpp
+struct sample_args;      // smxx/sample.hpp
 
 int smxx_embedding(const moira_embedding_desc& desc, const moira_embedding_args& args, const cuda_launch& launch);
 int smxx_rmsnorm(const moira_rmsnorm_desc& desc, const moira_rmsnorm_args& args, const cuda_launch& launch);
@@ -18,5 +19,6 @@ int smxx_combine(const moira_combine_desc& desc, const moira_combine_args& args,
 int smxx_permute(const permute_args& args, const cuda_launch& launch);
 int smxx_e4m3_quantize(const e4m3_blocks_args& args, const cuda_launch& launch);
 int smxx_e4m3_dequantize(const e4m3_blocks_args& args, const cuda_launch& launch);
+int smxx_sample(const sample_args& args, const cuda_launch& launch);
 
 } // namespace moira

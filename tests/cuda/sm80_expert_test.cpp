@@ -13,21 +13,29 @@ namespace moira {
 
 namespace {
 
-constexpr uint32_t layer_hidden = 136; // two or three stages of K, the last one ragged
-constexpr uint32_t layer_inner = 72;   // the last tile of columns is ragged
 constexpr uint32_t layer_experts = 4;
 constexpr uint32_t x_rows = 6;
 // The inner activations are rounded to BF16, by at most 2^-9 each; a few large ones among 72 dominate a sum. One weight
 // read in another's place shows as 10 % or more.
 constexpr double rounding_error_max = 0.02;
 
+// Both widths end within a tile of columns, within a stage of K, and are odd.
+struct layer_widths {
+    uint32_t hidden = 143;
+    uint32_t inner = 79;
+};
+
 struct expert_layer {
     moira_expert_ffn_desc desc{};
+    uint32_t layer_hidden;
+    uint32_t layer_inner;
+    uint32_t x_stride;                   // NaN between rows
     std::vector<stored_matrix> matrices; // gate, up, down per expert
     std::vector<std::vector<float>> biases;
     std::vector<float> x;
 
-    expert_layer(uint32_t weight_type, uint32_t activation) {
+    expert_layer(uint32_t weight_type, uint32_t activation, const layer_widths& widths = {})
+        : layer_hidden(widths.hidden), layer_inner(widths.inner), x_stride(widths.hidden + 2) {
         desc.header = {sizeof desc, MOIRA_OP_EXPERT_FFN, 64};
         desc.hidden = layer_hidden;
         desc.inner = layer_inner;
@@ -42,16 +50,16 @@ struct expert_layer {
             biases.push_back(random_values(is_down ? layer_hidden : layer_inner, 40 + part, 0.5f));
         }
         desc.quantization = matrices[0].quantization;
-        x = random_values(x_rows * layer_hidden, 5, 1.0f);
-        for (float& value : x) // what remains is the rounding of the inner activations
-            value = bf16_to_float(float_to_bf16(value));
+        x = random_values(x_rows * x_stride, 5, 1.0f);
+        for (uint32_t i = 0; i < x.size(); ++i) // what remains is the rounding of the inner activations
+            x[i] = i % x_stride < layer_hidden ? bf16_to_float(float_to_bf16(x[i])) : NAN;
     }
 
     // One slab, packed with `packing`; `wide`: weights as float32.
     std::vector<unsigned char> slab(const packing_kernels& packing, uint32_t expert, bool wide) const {
         const moira_quantization& stored = wide ? plain_f32 : desc.quantization;
         const expert_layout layout = expert_layout_of(packing, stored, layer_hidden, layer_inner);
-        std::vector<unsigned char> bytes(layout.bytes);
+        std::vector<unsigned char> bytes(layout.bytes, 0xFF); // NaN in gaps
         const uint64_t offsets[] = {layout.gate, layout.up, layout.down};
         const uint64_t bias_offsets[] = {layout.gate_bias, layout.up_bias, layout.down_bias};
         for (uint32_t part = 0; part < 3; ++part) {
@@ -97,13 +105,14 @@ expert_outcome run_layer(const expert_layer& layer, const expert_work& work, con
         if (table[expert].address == 1)
             table[expert].address =
                 reinterpret_cast<uint64_t>(memory.copy_of("slab", layer.slab(sm80_packing(), expert, false)));
+    const uint32_t layer_hidden = layer.layer_hidden;
     const auto groups = uint32_t(work.groups.size());
     const auto pairs = uint32_t(work.pairs.size());
     moira_expert_ffn_args args{};
     args.groups = groups;
     args.pairs = pairs;
     args.x = memory.copy_of("x", layer.x);
-    args.x_stride = layer_hidden;
+    args.x_stride = layer.x_stride;
     args.table = memory.copy_of("entries", table);
     args.group_table = memory.copy_of("groups", work.groups);
     args.pair_table = memory.copy_of("pairs", work.pairs);
@@ -118,11 +127,14 @@ expert_outcome run_layer(const expert_layer& layer, const expert_work& work, con
     for (uint32_t pair = 0; pair < pairs; ++pair)
         outcome.out.insert(outcome.out.end(), args.out + pair * args.out_stride,
                            args.out + pair * args.out_stride + layer_hidden);
+    for (uint32_t pair = 0; pair < pairs; ++pair) // nothing is written between rows
+        CHECK(std::isnan(args.out[pair * args.out_stride + layer_hidden]));
     outcome.error = *launch.errors;
     return outcome;
 }
 
 std::vector<float> reference_layer(const expert_layer& layer, const expert_work& work) {
+    const uint32_t layer_hidden = layer.layer_hidden;
     moira_expert_ffn_desc desc = layer.desc;
     desc.quantization = plain_f32;
     std::vector<std::vector<unsigned char>> slabs;
@@ -136,7 +148,8 @@ std::vector<float> reference_layer(const expert_layer& layer, const expert_work&
     args.groups = uint32_t(work.groups.size());
     args.pairs = uint32_t(work.pairs.size());
     args.x = layer.x.data();
-    args.x_stride = args.out_stride = layer_hidden;
+    args.x_stride = layer.x_stride;
+    args.out_stride = layer_hidden;
     args.table = table.data();
     args.group_table = work.groups.data();
     args.pair_table = work.pairs.data();
@@ -152,8 +165,10 @@ expert_work ragged_work() {
     expert_work work;
     work.add(2, 1);
     work.add(0, 0);
-    work.add(3, 19);
+    work.add(3, 15);
     work.add(1, 13);
+    work.add(0, 7);
+    work.add(2, 8);
     work.number_outputs();
     return work;
 }
@@ -178,7 +193,7 @@ TEST_CASE("the sm_80 expert FFN agrees with the reference under every schedule a
                 const expert_outcome outcome = run_layer(layer, work, config, tile_rows);
                 REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
                 CHECK(outcome.error.row_code == ~0ull);
-                CHECK(worst_relative_error(outcome.out, expected, layer_hidden) < rounding_error_max);
+                CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
                 if (first.empty())
                     first = outcome.out;
                 CHECK(std::memcmp(first.data(), outcome.out.data(), first.size() * sizeof(float)) == 0);
@@ -189,6 +204,7 @@ TEST_CASE("the sm_80 expert FFN agrees with the reference under every schedule a
 TEST_CASE("a row of the sm_80 expert FFN has the same bits with 1 to 33 rows") {
     for (const uint32_t type : weight_types) {
         const expert_layer layer(type, MOIRA_FFN_SILU_GATED);
+        const uint32_t layer_hidden = layer.layer_hidden;
         std::vector<float> alone; // of each row of x
         for (uint32_t rows = 1; rows <= 33; rows += type == MOIRA_TYPE_BF16 ? 1 : 8) {
             expert_work work;
@@ -220,30 +236,85 @@ TEST_CASE("more groups than a block has threads are cut into tiles in order") {
     for (const simt_config& config : simt_all_schedules(13)) {
         const expert_outcome outcome = run_layer(layer, work, config, 8);
         REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
-        CHECK(worst_relative_error(outcome.out, expected, layer_hidden) < rounding_error_max);
+        CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
     }
 }
 
-TEST_CASE("an empty or stale expert is reported, never read, and its rows are zero") {
-    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
-    const uint32_t layout_id = packed_layout_id(layout_base_mma_tiles, MOIRA_PACK_EXPERT, layer.desc.quantization);
+TEST_CASE("wide rows are rounded to their end, and narrow inner layers are not written past theirs") {
+    for (const uint32_t type : weight_types) {
+        const expert_layer layer(type, MOIRA_FFN_SILU_GATED, {1050, 40});
+        expert_work work;
+        work.add(1, 3);
+        work.add(3, 9);
+        work.number_outputs();
+        const std::vector<float> expected = reference_layer(layer, work);
+        for (const uint32_t tile_rows : {8u, 32u, 128u}) {
+            const expert_outcome outcome = run_layer(layer, work, {simt_schedule::random_greedy}, tile_rows);
+            REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+            CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
+        }
+    }
+}
+
+TEST_CASE("groups whose pairs are not all of the launch's are cut to those that are") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED, {72, 40});
+    expert_work work;
+    work.add(0, 5);
+    work.add(1, 12);
+    work.number_outputs();
+    const std::vector<float> expected = reference_layer(layer, work);
+    work.groups[1].pair_count = 0xFFFFFFFFu;
+    work.groups.push_back({2, 7, 17, 1});          // begins at the end
+    work.groups.push_back({2, 7, 0xFFFFFFF0u, 8}); // and far behind
+    const expert_outcome outcome = run_layer(layer, work, {simt_schedule::random}, 8);
+    REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+    CHECK(outcome.error.row_code == ~0ull);
+    CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
+
+    // More tiles than there is room for: what comes first has its place, and nothing is written behind the table.
+    for (moira_expert_group& group : work.groups)
+        group = {9, 7, 0, 17};
+    const expert_outcome flooded = run_layer(layer, work, {simt_schedule::random}, 8);
+    CHECK(!flooded.report.has(simt_fault::out_of_bounds));
+    CHECK(flooded.error.row_code == MOIRA_ERROR_EXPERT_EMPTY);
+}
+
+// Runs a group of one pair between two good ones.
+expert_outcome run_odd_group(const expert_layer& layer, uint32_t expert, uint32_t generation,
+                             const moira_expert_entry& entry) {
     expert_work work;
     work.add(0, 2);
-    work.add(1, 3);    // another layout
-    work.add(2, 1);    // not there
-    work.add(3, 2, 8); // another generation
-    work.add(9, 1);    // past the table
+    work.add(expert, 1, generation);
+    work.add(2, 3);
     work.number_outputs();
-    const std::vector<moira_expert_entry> table{{1, 7, 0}, {64, 7, layout_id + 1}, {0, 7, layout_id}, {64, 7, 0}};
+    std::vector<moira_expert_entry> table(layer_experts, {1, 7, 0});
+    if (expert < layer_experts)
+        table[expert] = entry;
     const expert_outcome outcome = run_layer(layer, work, {simt_schedule::random}, 8, table);
     REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
-    CHECK(outcome.error.row_code == (1ull << 32 | MOIRA_ERROR_EXPERT_STALE));
-    CHECK(outcome.error.row_detail == (1ull << 32 | 1));
     for (uint32_t pair = 0; pair < work.pairs.size(); ++pair) {
-        const float* out = outcome.out.data() + uint32_t(work.pairs[pair].out_row) * layer_hidden;
-        CHECK((out[0] == 0.0f) == (pair >= 2));
-        CHECK((out[layer_hidden - 1] == 0.0f) == (pair >= 2));
+        const float* out = outcome.out.data() + uint32_t(work.pairs[pair].out_row) * layer.layer_hidden;
+        const bool zero = pair == 2 && outcome.error.row_code != ~0ull;
+        CHECK((out[0] == 0.0f) == zero);
+        CHECK((out[layer.layer_hidden - 1] == 0.0f) == zero);
     }
+    CHECK((outcome.error.row_code == ~0ull || outcome.error.row_detail == (1ull << 32 | expert)));
+    return outcome;
+}
+
+TEST_CASE("an empty or stale expert is reported, never read, and its rows are zero") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED, {72, 40});
+    const uint32_t layout_id = packed_layout_id(layout_base_mma_tiles, MOIRA_PACK_EXPERT, layer.desc.quantization);
+    const uint64_t stale = 1ull << 32 | MOIRA_ERROR_EXPERT_STALE;
+    const uint64_t empty = 1ull << 32 | MOIRA_ERROR_EXPERT_EMPTY;
+    CHECK(run_odd_group(layer, 1, 7, {1, 7, layout_id}).error.row_code == ~0ull);
+    CHECK(run_odd_group(layer, 1, 7, {1, 7, 0}).error.row_code == ~0ull);              // of any layout
+    CHECK(run_odd_group(layer, 1, 7, {64, 7, layout_id + 1}).error.row_code == stale); // of another layout
+    CHECK(run_odd_group(layer, 1, 8, {64, 7, layout_id}).error.row_code == stale);     // of another generation
+    CHECK(run_odd_group(layer, 1, 7, {0, 7, layout_id}).error.row_code == empty);      // not there
+    CHECK(run_odd_group(layer, 1, 8, {0, 7, layout_id + 1}).error.row_code == empty);
+    CHECK(run_odd_group(layer, layer_experts, 7, {}).error.row_code == empty); // past the table
+    CHECK(run_odd_group(layer, 0x80000000u, 7, {}).error.row_code == empty);
 }
 
 TEST_CASE("weights in tiles for mma.sync unpack to what was packed") {
@@ -269,7 +340,7 @@ TEST_CASE("E4M3 weights that are not numbers make what is computed from them not
     work.add(1, 1);
     work.number_outputs();
     const expert_outcome outcome = run_layer(layer, work, {}, 8);
-    CHECK(std::isnan(outcome.out[layer_hidden]));
+    CHECK(std::isnan(outcome.out[layer.layer_hidden]));
     CHECK(!std::isnan(outcome.out[0]));
 }
 

@@ -75,30 +75,33 @@ simt_report run_sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& ar
 
 namespace {
 
-// Offsets stay those of a plan that has room for any choice here: the tests' contexts have few splits.
-void apply(attention_plan& plan, const attention_split_choice& choice, uint32_t context_max) {
-    plan.split_tokens = choice.split_tokens;
-    plan.splits = (context_max + choice.split_tokens - 1) / choice.split_tokens;
-    plan.shared_out = choice.shared_out;
+attention_plan own_plan(const moira_attention_gqa_desc& desc, uint32_t rows) {
+    return plan_attention_gqa(desc, rows);
+}
+attention_plan own_plan(const moira_attention_mla_desc& desc, uint32_t rows) {
+    return plan_attention_mla(desc, rows);
+}
+uint32_t value_width_of(const moira_attention_gqa_desc& desc) {
+    return desc.head_dim;
+}
+uint32_t value_width_of(const moira_attention_mla_desc& desc) {
+    return desc.kv_rank;
 }
 
-// With the least split of the tests, for every row.
-void make_room(attention_plan& plan, uint32_t heads, uint32_t value_width, uint32_t context_max, uint32_t rows) {
-    const uint64_t split_heads = uint64_t{rows} * (context_max / attention_tile + 1) * heads;
+// The plan with other splits, and room for their sums behind everything else.
+template <class Desc>
+attention_plan chosen_plan(const Desc& desc, uint32_t rows, const attention_split_choice& choice) {
+    attention_plan plan = own_plan(desc, rows);
+    if (choice.split_tokens == 0)
+        return plan;
+    plan.split_tokens = choice.split_tokens;
+    plan.splits = (desc.context_max + choice.split_tokens - 1) / choice.split_tokens;
+    plan.shared_out = choice.shared_out;
+    const uint64_t split_heads = uint64_t{rows} * plan.splits * desc.heads;
     plan.split_maxima = round_up(plan.bytes_max, 64);
     plan.split_sums = plan.split_maxima + round_up(split_heads * sizeof(float), 64);
     plan.split_values = plan.split_sums + round_up(split_heads * sizeof(float), 64);
-    plan.bytes_max = plan.split_values + split_heads * value_width * sizeof(float);
-}
-
-attention_plan roomy_plan(const moira_attention_gqa_desc& desc, uint32_t rows) {
-    attention_plan plan = plan_attention_gqa(desc, rows);
-    make_room(plan, desc.heads, desc.head_dim, desc.context_max, rows);
-    return plan;
-}
-attention_plan roomy_plan(const moira_attention_mla_desc& desc, uint32_t rows) {
-    attention_plan plan = plan_attention_mla(desc, rows);
-    make_room(plan, desc.heads, desc.kv_rank, desc.context_max, rows);
+    plan.bytes_max = plan.split_values + split_heads * value_width_of(desc) * sizeof(float);
     return plan;
 }
 
@@ -108,8 +111,7 @@ simt_report run_sm80_attention(const moira_attention_gqa_desc& desc, const moira
                                const cuda_launch& launch, const simt_config& config, simt_memory& memory,
                                attention_split_choice choice) {
     host_launcher launcher{config, memory, {}};
-    attention_plan plan = roomy_plan(desc, args.rows);
-    apply(plan, choice, desc.context_max);
+    const attention_plan plan = chosen_plan(desc, args.rows, choice);
     run_attention_gqa(desc, args, plan, launch, launcher);
     return launcher.report;
 }
@@ -118,17 +120,16 @@ simt_report run_sm80_attention(const moira_attention_mla_desc& desc, const moira
                                const cuda_launch& launch, const simt_config& config, simt_memory& memory,
                                attention_split_choice choice) {
     host_launcher launcher{config, memory, {}};
-    attention_plan plan = roomy_plan(desc, args.rows);
-    apply(plan, choice, desc.context_max);
+    const attention_plan plan = chosen_plan(desc, args.rows, choice);
     run_attention_mla(desc, args, plan, launch, launcher);
     return launcher.report;
 }
 
-uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows) {
-    return roomy_plan(desc, rows).bytes_max;
+uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows, attention_split_choice choice) {
+    return chosen_plan(desc, rows, choice).bytes_max;
 }
-uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows) {
-    return roomy_plan(desc, rows).bytes_max;
+uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows, attention_split_choice choice) {
+    return chosen_plan(desc, rows, choice).bytes_max;
 }
 
 } // namespace moira

@@ -22,13 +22,14 @@ struct attention_split_choice {
     uint32_t split_tokens; // a multiple of 32
     bool shared_out;
 };
+inline constexpr attention_split_choice planned_split{0, false}; // as the launch would take it
 simt_report run_sm80_attention(const moira_attention_gqa_desc& desc, const moira_attention_args& args,
                                const cuda_launch& launch, const simt_config& config, simt_memory& memory,
                                attention_split_choice choice);
 simt_report run_sm80_attention(const moira_attention_mla_desc& desc, const moira_attention_args& args,
                                const cuda_launch& launch, const simt_config& config, simt_memory& memory,
                                attention_split_choice choice);
-uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows);
-uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows);
+uint64_t sm80_attention_bytes(const moira_attention_gqa_desc& desc, uint32_t rows, attention_split_choice choice);
+uint64_t sm80_attention_bytes(const moira_attention_mla_desc& desc, uint32_t rows, attention_split_choice choice);
 
 } // namespace moira

@@ -109,7 +109,8 @@ SIMT_FN float attention_weight(float x, float maximum) {
 // ---- attention_check -----------------------------------------------------------------------------------------------
 
 SIMT_FN bool attention_context_valid(const attention_kernel_args& args, const moira_attention_row& row) {
-    if (row.context_length < 0 || row.page_table_offset < 0 || uint32_t(row.context_length) > args.context_max)
+    // A negative length is larger than every context_max, as an unsigned number.
+    if (row.page_table_offset < 0 || uint32_t(row.context_length) > args.context_max)
         return false;
     const uint64_t page_end = (uint64_t(row.context_length) + args.page_tokens - 1) / args.page_tokens;
     return uint64_t(row.page_table_offset) + page_end <= args.page_table_entries;

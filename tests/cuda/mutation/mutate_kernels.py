@@ -42,10 +42,15 @@ SUITES = {
     "layer": (["tests/cuda/planted_faults.cpp"], ["kernels/cuda/device/simt.hpp"], "test_cuda", "*executor_test.cpp"),
     "smxx": (["tests/cuda/smxx_on_host.cpp"], ["kernels/cuda/smxx/*.hpp"], "test_cuda", "*smxx*"),
     "sm80": (["tests/cuda/sm80_on_host.cpp", "kernels/cuda/sm80/limits.cpp", "kernels/cuda/sm80/weight_packing.cpp",
-              "tests/cuda/sm80_expert_test.cpp"],
+              "tests/cuda/sm80_expert_test.cpp", "tests/cuda/sm80_plan_test.cpp"],
              ["kernels/cuda/sm80/*_kernels.hpp", "kernels/cuda/sm80/tile_product.hpp",
               "kernels/cuda/sm80/weight_fragments.hpp", "kernels/cuda/sm80/*_plan.hpp"], "test_cuda_sm80", "*sm80_*"),
 }
+# The tests that run a file's code, where that is not all of the suite's.
+TESTS_OF_FILES = [("sm80/attention_", "*sm80_attention*,*sm80_plan*"), ("sm80/expert_", "*sm80_expert*,*sm80_plan*"),
+                  ("sm80/tile_product", "*sm80_gemm*,*sm80_expert*,*sm80_plan*"),
+                  ("sm80/weight_fragments", "*sm80_gemm*,*sm80_expert*"),
+                  ("sm80/gemm_", "*sm80_gemm*,*sm80_attention*,*sm80_plan*")]
 
 
 def suite_mutants(name, part=""):
@@ -143,10 +148,14 @@ class Judge:
             program, reached = self.build_switched(pathlib.Path(folder), numbered, pool)
             switched = [number for number in numbered if number in reached]
             yield from zip((numbered[number] for number in switched),
-                           pool.map(lambda number: outcome_of(program, self.tests, self.seconds_max,
-                                                              {"MOIRA_MUTANT": str(number)}), switched))
+                           pool.map(lambda number: outcome_of(program, self.tests_of(numbered[number]),
+                                                              self.seconds_max, {"MOIRA_MUTANT": str(number)}),
+                                    switched))
             alone = [mutant for number, mutant in numbered.items() if number not in reached]
             yield from zip(alone, pool.map(self.judge_alone, alone))
+
+    def tests_of(self, mutant):
+        return next((tests for part, tests in TESTS_OF_FILES if part in mutant.path), self.tests)
 
     def build_switched(self, folder, numbered, pool):
         """The program with all mutants, and the numbers of those that its tests come by."""
@@ -169,7 +178,7 @@ class Judge:
             text = plant.planted((ROOT / mutant.path).read_text(), mutant)
             write_overlay(folder, {mutant.path: text})
             program, _ = self.build.make(pathlib.Path(folder), [mutant.path], [])
-            return "invalid" if program is None else outcome_of(program, self.tests, self.seconds_max)
+            return "invalid" if program is None else outcome_of(program, self.tests_of(mutant), self.seconds_max)
 
 
 def explained():

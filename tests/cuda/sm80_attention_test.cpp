@@ -242,33 +242,6 @@ void check_case(const Case& test, double error_max) {
 
 } // namespace
 
-TEST_CASE("GQA for sm_80 takes heads of 256 dimensions, shared out or not") {
-    gqa_case test = make_gqa(3, 1, 248, 0, false);
-    test.rows = {test.rows[4], test.rows[6], test.rows[11]};
-    check_case(test, rounding_error_max);
-}
-
-TEST_CASE("a window that begins behind whole splits has the same bits shared out or not") {
-    gqa_case test = make_gqa(1, 1, 64, 97, false, {12, 330, 5});
-    test.rows = {{329, 330, 0, -1}, {97, 98, 0, -1}, {96, 97, 0, -1}, {255, 256, 0, -1}, {4, 0, 0, -1}};
-    check_case(test, rounding_error_max);
-}
-
-TEST_CASE("splits as the launch plans them stay within the workspace that it asks for") {
-    gqa_case test = make_gqa(2, 1, 64, 600, true, {12, 1100, 5});
-    test.rows = {{1099, 1100, 0, -1}, {40, 41, 0, -1}, {4, 0, 0, -1}};
-    const std::vector<float> expected = reference_case(test);
-    const attention_outcome outcome = run_case(test, 0, 3, {simt_schedule::random}, planned_split);
-    const auto seen = int64_t(2 * test.out_width);
-    CHECK(worst_relative_error({outcome.out.begin(), outcome.out.begin() + seen},
-                               {expected.begin(), expected.begin() + seen}, 128) < rounding_error_max);
-}
-
-TEST_CASE("MLA for sm_80 agrees with the reference, and each row alone has the same bits") {
-    // Queries in latent space and weighted latents are rounded, too.
-    check_case(make_mla(3, 48, 16), 2 * rounding_error_max);
-}
-
 // Which rows report an error, alone; those that do get zeros.
 std::vector<bool> rows_reported(const gqa_case& test) {
     std::vector<bool> reported;
@@ -328,6 +301,33 @@ TEST_CASE("a window past the row's context sees nothing") {
     const attention_outcome outcome = run_case(test, 0, 1, {}, {64, false});
     CHECK(outcome.error.row_code == ~0ull);
     CHECK(std::all_of(outcome.out.begin(), outcome.out.end(), [](float x) { return x == 0.0f; }));
+}
+
+TEST_CASE("a window that begins behind whole splits has the same bits shared out or not") {
+    gqa_case test = make_gqa(1, 1, 64, 97, false, {12, 330, 5});
+    test.rows = {{329, 330, 0, -1}, {97, 98, 0, -1}, {96, 97, 0, -1}, {255, 256, 0, -1}, {4, 0, 0, -1}};
+    check_case(test, rounding_error_max);
+}
+
+TEST_CASE("splits as the launch plans them stay within the workspace that it asks for") {
+    gqa_case test = make_gqa(2, 1, 64, 600, true, {12, 1100, 5});
+    test.rows = {{1099, 1100, 0, -1}, {40, 41, 0, -1}, {4, 0, 0, -1}};
+    const std::vector<float> expected = reference_case(test);
+    const attention_outcome outcome = run_case(test, 0, 3, {simt_schedule::random}, planned_split);
+    const auto seen = int64_t(2 * test.out_width);
+    CHECK(worst_relative_error({outcome.out.begin(), outcome.out.begin() + seen},
+                               {expected.begin(), expected.begin() + seen}, 128) < rounding_error_max);
+}
+
+TEST_CASE("GQA for sm_80 takes heads of 256 dimensions, shared out or not") {
+    gqa_case test = make_gqa(3, 1, 248, 0, false);
+    test.rows = {test.rows[4], test.rows[6], test.rows[11]};
+    check_case(test, rounding_error_max);
+}
+
+TEST_CASE("MLA for sm_80 agrees with the reference, and each row alone has the same bits") {
+    // Queries in latent space and weighted latents are rounded, too.
+    check_case(make_mla(3, 48, 16), 2 * rounding_error_max);
 }
 
 TEST_CASE("MLA for sm_80 takes latents as wide as DeepSeek-V3's") {

@@ -177,20 +177,6 @@ const uint32_t weight_types[] = {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE
 
 } // namespace
 
-TEST_CASE("more groups than a block has threads are cut into tiles in order") {
-    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
-    expert_work work;
-    for (uint32_t group = 0; group < 520; ++group)
-        work.add(group % layer_experts, group % 101 == 99 ? 2 : 0);
-    work.number_outputs();
-    const std::vector<float> expected = reference_layer(layer, work);
-    for (const simt_config& config : simt_all_schedules(13)) {
-        const expert_outcome outcome = run_layer(layer, work, config, 8);
-        REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
-        CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
-    }
-}
-
 TEST_CASE("groups whose pairs are not all of the launch's are cut to those that are") {
     const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED, {72, 40});
     expert_work work;
@@ -306,6 +292,20 @@ TEST_CASE("what the sm_80 kernels cannot do is said in words") {
     gqa.head_dim = 128;
     gqa.kv_type = MOIRA_TYPE_F32;
     CHECK(sm80_attention_gqa_limit(gqa) != nullptr);
+}
+
+TEST_CASE("more groups than a block has threads are cut into tiles in order") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
+    expert_work work;
+    for (uint32_t group = 0; group < 520; ++group)
+        work.add(group % layer_experts, group % 101 == 99 ? 2 : 0);
+    work.number_outputs();
+    const std::vector<float> expected = reference_layer(layer, work);
+    for (const simt_config& config : simt_all_schedules(13)) {
+        const expert_outcome outcome = run_layer(layer, work, config, 8);
+        REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+        CHECK(worst_relative_error(outcome.out, expected, layer.layer_hidden) < rounding_error_max);
+    }
 }
 
 TEST_CASE("wide rows are rounded to their end, and narrow inner layers are not written past theirs") {

@@ -15,8 +15,11 @@ struct host_launcher {
 
     template <class Body>
     void launch(const launch_shape& shape, const Body& body) {
-        if (report.clean())
-            report = simt_launch(shape, config, memory, body);
+        if (!report.clean())
+            return;
+        simt_report next = simt_launch(shape, config, memory, body);
+        next.add_counts(report);
+        report = next;
     }
     void prepare(const launch_shape& shape, const expert_prepare_args& args) {
         launch(shape, [&] { expert_prepare(args); });

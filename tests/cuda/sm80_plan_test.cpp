@@ -137,9 +137,9 @@ TEST_CASE("blocks of the products are as wide as their formats leave registers f
     check_shape<gemm_shape<bf16, 128>::type>(256, 256, 128, 3 * (16 * 2048 + 128 * 144));
     check_shape<gemm_shape<mxfp4, 128>::type>(256, 128, 128, 3 * (8 * 1088 + 128 * 272));
     CHECK(attention_shape<128, 128, false, 4>::shared_bytes ==
-          16 * 272 + 4 * 2 * 32 * 272 + 16 * 80 + 16 * 36 * 4 + 3 * 16 * 4);
+          16 * 272 + 4 * 2 * 32 * 272 + 16 * 80 + 16 * 40 * 4 + 3 * 16 * 4);
     CHECK(attention_shape<576, 512, true, 2>::shared_bytes ==
-          16 * 1168 + 2 * 32 * 1168 + 16 * 80 + 16 * 36 * 4 + 3 * 16 * 4);
+          16 * 1168 + 2 * 32 * 1168 + 16 * 80 + 16 * 40 * 4 + 3 * 16 * 4);
 }
 
 } // namespace moira

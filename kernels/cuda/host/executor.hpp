@@ -73,6 +73,8 @@ struct simt_report {
     uint64_t global_sectors_least = 0;
     uint32_t static_shared_bytes = 0;
 
+    // Of an earlier launch.
+    void add_counts(const simt_report& other);
     bool clean() const { return findings.empty(); }
     bool has(simt_fault fault) const;
     std::string text() const; // one finding per line

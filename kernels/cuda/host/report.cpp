@@ -51,6 +51,17 @@ std::vector<simt_config> simt_all_schedules(uint64_t seed) {
     return configs;
 }
 
+void simt_report::add_counts(const simt_report& other) {
+    switches += other.switches;
+    barriers += other.barriers;
+    accesses += other.accesses;
+    bank_phases += other.bank_phases;
+    bank_conflicts += other.bank_conflicts;
+    global_requests += other.global_requests;
+    global_sectors += other.global_sectors;
+    global_sectors_least += other.global_sectors_least;
+}
+
 bool simt_report::has(simt_fault fault) const {
     return std::any_of(findings.begin(), findings.end(), [&](const simt_finding& f) { return f.fault == fault; });
 }

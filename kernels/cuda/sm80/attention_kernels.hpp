@@ -90,7 +90,7 @@ struct attention_shape {
     static constexpr uint32_t value_begin = values_in_keys ? 0 : attention_tile * key_bytes; // within a stage
     static constexpr uint32_t stage_bytes = value_begin + attention_tile * value_bytes;
     static constexpr uint32_t weight_bytes = attention_tile * 2 + 16;
-    static constexpr uint32_t score_floats = attention_tile + 4;
+    static constexpr uint32_t score_floats = attention_tile + 8; // the pairs of half a warp hit different banks
     // Dynamic shared memory: queries, stages, weights, scores, and four numbers per head.
     static constexpr uint32_t stage_begin = attention_heads * key_bytes;
     static constexpr uint32_t weight_begin = stage_begin + stages * stage_bytes;
@@ -233,13 +233,18 @@ SIMT_FN void score_positions(const attention_kernel_args& args, const attention_
         ldmatrix_x4(a, query + step * 64 + 32);
         mma_16816_bf16(odd, a, second);
     }
-    SIMT_UNROLL
-    for (uint32_t i = 0; i < 4; ++i) {
-        const tile_place place = mma_c_place(lane, i);
-        const uint32_t position = tile * attention_tile + local + place.column;
+    const auto score = [&](uint32_t i) {
+        const uint32_t position = tile * attention_tile + local + mma_c_place(lane, i).column;
         const bool seen = position >= work.first && position < work.end;
-        store_vector(scores + place.row * Shape::score_floats + local + place.column,
-                     seen ? product(even[i] + odd[i], args.scale) : -INFINITY);
+        return seen ? product(even[i] + odd[i], args.scale) : -INFINITY;
+    };
+    SIMT_UNROLL
+    for (uint32_t half = 0; half < 2; ++half) {
+        const tile_place place = mma_c_place(lane, half * 2); // the next element is in the next column
+        float2 pair;
+        pair.x = score(half * 2);
+        pair.y = score(half * 2 + 1);
+        store_vector(scores + place.row * Shape::score_floats + local + place.column, pair);
     }
 }
 

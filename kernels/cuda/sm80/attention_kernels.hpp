@@ -12,8 +12,8 @@
 //
 // Queries, keys, values and weights (probabilities) are BF16 in the products; scores, sums and softmax float32.
 // Expected for decode: keys and values are read once per 16 heads, from 3 stages of 16 KiB in flight per block (GQA
-// with 128 dimensions; MLA with 576: 36 KiB, 2 stages, 1 in flight), two or three blocks on an SM: 70 % of the
-// bandwidth for contexts of several splits. For a context of 8,192 with 4 KV heads of 128: 16.8 MB, 7 us at that share.
+// with 128 dimensions; MLA with 576: 36 KiB, 2 stages, 1 in flight), two or three blocks on an SM. For a
+// context of 8,192 with 4 KV heads of 128: 16.8 MB, 5 us at an H100's bandwidth (ARITHMETIC.md has what is expected).
 // The 16 rows of an mma hold one group's heads, half of them idle with 8: 32 flop per byte, far below the ridge of 295.
 // Prefill reads keys and values from L2 once per row and KV head; a prompt of 2,048 costs about what the experts of its
 // layer do, and longer ones more: tiles of rows that share their pages are not built yet.

@@ -1,7 +1,6 @@
 // Grouped expert FFN: three kernels per launch.
 //   expert_prepare      reads the groups, checks their entries, cuts them into tiles of rows, and rounds the rows of x
-//   to
-//                       BF16, pair by pair
+//                       to BF16, pair by pair
 //   expert_gate_up      h = activation(gate x, up x) as BF16, per pair
 //   expert_down         out[pair] = down h
 // Group counts and expert entries are read from device memory by every launch: neither a changed entry nor changed
@@ -10,11 +9,11 @@
 // Arithmetic, for one layer shaped like qwen3-30b-a3b (hidden 2,048, inner 768, 8 of 128 experts), one row: BF16 8 x 3
 // x 2,048 x 768 x 2 = 75.5 MB of weights against 0.2 MB of activations and 75 Mflop: bound by memory, 22.5 us at 3.35
 // TB/s (FP8 38.0 MB, 11.3 us; MXFP4 20.1 MB, 6.0 us). Blocks of 2 warps with 6 stages keep 5 x 9.4 KiB in flight each,
-// gate and up give 192 of them, down 256: 9 and 12 MB in flight, where 2.5 MB cover the latency. Expected: 80 % of the
-// bandwidth in the two products, less about 2 us for three launches within a graph: 70 % at one row for BF16, 60 % FP8.
+// gate and up give 192 of them, down 256: 9 and 12 MB in flight, where 2.5 MB cover the latency. What is
+// expected of whole launches: kernels/cuda/ARITHMETIC.md.
 // Many rows, 128 per tile: a stage brings 2 x 128 columns x 64 of K (32 KiB) and 128 rows (18 KiB) for 4.2 Mflop, 41
 // flop per byte of shared memory read by ldmatrix and 84 per byte from L2. mma.sync reaches about 62 % of an H100's
-// 989 TFLOP/s; expected 50 % of the peak there and 75 % of an A100's 312.
+// 989 TFLOP/s.
 #pragma once
 
 #include "kernels/cuda/device/number_formats.hpp"

@@ -5,11 +5,10 @@
 //   gemm_exact        in float32, for whatever must not lose bits: routers, and F32 and F16 weights
 //
 // Arithmetic: a projection of 2,048 x 2,048 in BF16 is 8.4 MB, 2.5 us at 3.35 TB/s, with 64 blocks of 32 columns at up
-// to 8 rows: 12 stages of 4 KiB keep 2.9 MB in flight, where 2.5 MB cover the latency; expected 65 % of the bandwidth,
-// the rest goes into filling and draining. The head (151,936 x 2,048, 622 MB, 186 us) has 4,748 blocks: 85 %. Many
-// rows: as expert_down, 256 columns x 128 rows per block, 50 % of an H100's tensor peak, 75 % of an A100's. A router of
-// 128 x 2,048 in BF16 is 0.5 MB, in float32 1 MB: bound by latency. gemm_exact's 8 blocks of 8 warps have all of it
-// under way after a few loads; 3 us expected.
+// to 8 rows: 12 stages of 4 KiB keep 2.9 MB in flight, where 2.5 MB cover the latency; filling and draining take as
+// long again. The head (151,936 x 2,048, 622 MB, 186 us) has 4,748 blocks (ARITHMETIC.md). Many rows: as expert_down,
+// 256 columns x 128 rows per block. A router of 128 x 2,048 in BF16 is 0.5 MB, in float32 1 MB: bound by latency.
+// gemm_exact's 8 blocks of 8 warps have all of it under way after a few loads; 3 us expected.
 #pragma once
 
 #include "kernels/cuda/device/number_formats.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/device/simt_host.hpp"
+#include "kernels/cuda/host/asynchronous_work.hpp"
 #include "kernels/cuda/host/executor.hpp"
 #include "kernels/cuda/host/fiber.hpp"
 #include "kernels/cuda/host/shadow_memory.hpp"
@@ -38,7 +39,7 @@ struct asynchronous_copy {
     simt_place place;
 };
 
-enum class thread_state : uint8_t { ready, at_barrier, in_warp_operation, done };
+enum class thread_state : uint8_t { ready, at_barrier, at_mbarrier, in_warp_operation, done };
 
 struct simt_thread {
     thread_state state = thread_state::done;
@@ -46,6 +47,8 @@ struct simt_thread {
     std::vector<asynchronous_copy> copies;
     uint32_t groups_committed = 0;
     uint64_t accesses_begin = 0;
+    const void* waits_for = nullptr; // an mbarrier
+    uint32_t proxy_fence = 0;        // accesses of the launch before its last fence_proxy_async
 };
 
 struct simt_warp {
@@ -89,10 +92,24 @@ public:
     void wait_for_copies(uint32_t groups, simt_place place);
     void finish_thread();
     void call_body();
-    void advance_warp_clock() { ++warps_[current_ / 32].clock; }
+    // mbarrier.cpp
+    uint32_t shared_offset(const void* address, simt_place place);
+    void initialize_mbarrier(void* address, uint32_t arrivals, simt_place place);
+    void fence_mbarriers();
+    void arrive(void* address, uint32_t bytes_expected, simt_place place);
+    void wait_for_phase(void* address, uint32_t parity, simt_place place);
+    void issue_bulk_copy(void* shared, const void* global, uint32_t bytes, void* barrier, simt_place place);
+    void fence_proxy() { threads_[current_].proxy_fence = uint32_t(report_.accesses); }
+    // warpgroup.cpp
+    void join_warpgroup(warpgroup_execute execute, void* operands, simt_place place);
+    void issue_wgmma(const wgmma_operands* const* lanes, uint32_t group);
+    void fence_wgmma(uint32_t group) { warpgroups_[group].fenced = true; }
+    void commit_wgmma(uint32_t group) { ++warpgroups_[group].groups_committed; }
+    void finish_wgmma(uint32_t group, uint32_t groups_left);
+    void synchronize_warp();
     uint32_t warp_begin() const { return current_ / 32 * 32; }
     bool is_shared(const void* address, uint64_t bytes) const;
-    void count_matrix_banks(void* const* rows);
+    void count_matrix_banks(void* const* rows, uint32_t matrices);
     void count_access(const void* address, uint32_t bytes, uint64_t instruction);
     void count_access(const void* address, uint32_t bytes, simt_place place);
 
@@ -129,6 +146,19 @@ private:
     void close_access_groups();
     void count_banks(const access_group& group);
     void count_sectors(const access_group& group);
+    // Of blocks with mbarriers.
+    uint32_t* clocks_of(uint32_t thread) { return clocks_.data() + size_t(thread) * clock_count(); }
+    uint32_t bulk_thread() const { return (shape_.threads + 31) / 32 * 32; } // stands for all bulk copies
+    size_t clock_count() const { return bulk_thread() + 1; }
+    void start_clocks();
+    simt_mbarrier& mbarrier_at(const void* address, simt_place place);
+    void finish_phase(simt_mbarrier& barrier);
+    void land(bulk_transfer& transfer);
+    bool diagnose_asynchronous_stall();
+    void check_all_work_done();
+    void read_rows(const wgmma_operation& operation, double* rows);
+    void check_proxy(const unsigned char* address, simt_place place);
+    void multiply(const wgmma_operation& operation, wgmma_sums_under_way& sums);
 
     launch_shape shape_;
     simt_config config_;
@@ -156,6 +186,10 @@ private:
     std::vector<shared_array> arrays_;
     uint64_t arena_used_ = 0;
     uint64_t shared_bytes_ = 0;
+
+    std::map<const void*, simt_mbarrier> mbarriers_;
+    std::vector<simt_warpgroup> warpgroups_;
+    std::vector<uint32_t> clocks_; // [thread][thread]: the latest stamp known; empty before the first mbarrier
 
     std::vector<std::pair<const void*, const void*>> found_;
     std::map<std::pair<uint64_t, uint32_t>, access_group> access_groups_; // by instruction and warp

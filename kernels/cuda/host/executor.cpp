@@ -74,10 +74,15 @@ void block_run::start_block(uint32_t block) {
     std::iota(order_.begin(), order_.end(), 0u);
     for (simt_warp& warp : warps_)
         warp.open.clear();
+    mbarriers_.clear();
+    clocks_.clear();
+    warpgroups_.assign(shape_.threads / 128, {});
     for (uint32_t thread = 0; thread < shape_.threads; ++thread) {
         threads_[thread].state = thread_state::ready;
         threads_[thread].copies.clear();
         threads_[thread].groups_committed = 0;
+        threads_[thread].waits_for = nullptr;
+        threads_[thread].proxy_fence = 0;
         fibers_[thread]->start(fiber_body);
     }
     blockDim = {shape_.threads, 1, 1};
@@ -92,6 +97,8 @@ void block_run::run_block(uint32_t block) {
         if (!run_round() && !stopped_)
             diagnose_stall();
     }
+    if (!stopped_)
+        check_all_work_done();
     close_access_groups();
 }
 
@@ -240,6 +247,8 @@ void block_run::diagnose_stall() {
                                 std::to_string(open.arrived) + " came",
                             open.place.file, nullptr);
     }
+    if (diagnose_asynchronous_stall())
+        return;
     for (uint32_t thread = 0; thread < shape_.threads; ++thread)
         if (threads_[thread].state == thread_state::at_barrier)
             return find(simt_fault::divergent_barrier,
@@ -265,6 +274,8 @@ void block_run::leave_for_good() {
 }
 
 std::string block_run::name_thread(uint32_t thread) const {
+    if (thread == bulk_thread())
+        return "block " + std::to_string(block_) + " a bulk copy";
     return "block " + std::to_string(block_) + " thread " + std::to_string(thread);
 }
 

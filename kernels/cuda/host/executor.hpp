@@ -29,7 +29,10 @@ enum class simt_fault {
     copy_in_flight,    // the destination of an asynchronous copy was touched before its wait, or the source changed
     shared_overflow,   // more shared memory than an SM gives a block
     spinning,          // more switches or accesses than the cap
-    exception          // thrown by the body
+    exception,         // thrown by the body
+    misused_barrier,   // an mbarrier, bulk copy or wgmma against the rules of device/simt_sm90.hpp
+    starved_barrier,   // an mbarrier whose arrivals or bytes never come
+    unfenced_proxy     // wgmma reads what a thread stored without fence_proxy_async
 };
 std::string_view name_of(simt_fault fault);
 

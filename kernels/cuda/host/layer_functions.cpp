@@ -47,7 +47,7 @@ void execute_ballot(block_run&, void* const* operands, uint32_t mask) {
 
 void execute_sync(block_run& run, void* const*, uint32_t mask) {
     if (mask == 0xFFFFFFFFu) // a part of the warp orders only itself, which the warp's clock cannot say
-        run.advance_warp_clock();
+        run.synchronize_warp();
 }
 
 struct matrix_operands {
@@ -67,7 +67,7 @@ void check_rows(block_run& run, void* const* operands) {
                      [&] { return std::string("ldmatrix outside of shared arrays, at " + text_of(own.place)); });
         run.access(own.row, 16, 16, simt_access::read, origin, run.warp_begin() + lane);
     }
-    run.count_matrix_banks(const_cast<void**>(rows));
+    run.count_matrix_banks(const_cast<void**>(rows), 4);
 }
 
 template <tile_place (*place_of)(uint32_t, uint32_t)>

@@ -198,11 +198,17 @@ void block_run::access_global(const unsigned char* address, uint32_t bytes, simt
 
 void block_run::judge(shadow_byte* bytes, const unsigned char* address, uint32_t count, simt_access kind,
                       const simt_origin& origin, uint32_t thread, bool shared) {
-    const simt_moment now{simt_machine::of_process().epoch, warps_[thread / 32].clock, block_, uint16_t(thread)};
+    simt_moment now{simt_machine::of_process().epoch, warps_[thread / 32].clock, block_, uint16_t(thread)};
+    if (!clocks_.empty()) {
+        now.known = clocks_of(thread);
+        now.stamp = now.known[thread];
+    }
     for (uint32_t i = 0; i < count; ++i) {
         const shadow_byte before = bytes[i];
         const shadow_conflict conflict =
             shadow_judge(bytes[i], kind, now, shared ? block_epoch_ : launch_epoch_, shared, origin);
+        if (kind != simt_access::read)
+            bytes[i].write_sequence = uint32_t(report_.accesses);
         // Without hooks nobody saw the plain writes.
         if (conflict == shadow_conflict::none || (conflict == shadow_conflict::unwritten && !simt_has_hooks()))
             continue;

@@ -32,9 +32,20 @@ uint64_t extra_passes(const std::vector<uintptr_t>& addresses, uint32_t bytes) {
 } // namespace
 
 std::string_view name_of(simt_fault fault) {
-    static constexpr std::string_view names[] = {
-        "race",           "unwritten read", "out of bounds",   "unregistered", "misaligned", "divergent barrier",
-        "divergent warp", "copy in flight", "shared overflow", "spinning",     "exception"};
+    static constexpr std::string_view names[] = {"race",
+                                                 "unwritten read",
+                                                 "out of bounds",
+                                                 "unregistered",
+                                                 "misaligned",
+                                                 "divergent barrier",
+                                                 "divergent warp",
+                                                 "copy in flight",
+                                                 "shared overflow",
+                                                 "spinning",
+                                                 "exception",
+                                                 "misused barrier",
+                                                 "starved barrier",
+                                                 "unfenced proxy"};
     return names[size_t(fault)];
 }
 
@@ -90,8 +101,8 @@ std::string text_of(const simt_origin& origin) {
     return text;
 }
 
-void block_run::count_matrix_banks(void* const* rows) {
-    for (uint32_t matrix = 0; matrix < 4; ++matrix) {
+void block_run::count_matrix_banks(void* const* rows, uint32_t matrices) {
+    for (uint32_t matrix = 0; matrix < matrices; ++matrix) {
         std::vector<uintptr_t> addresses;
         for (uint32_t row = 0; row < 8; ++row)
             addresses.push_back(uintptr_t(rows[matrix * 8 + row]));

@@ -8,8 +8,10 @@ bool same_warp(uint16_t a, uint16_t b) {
     return a / 32 == b / 32;
 }
 
-bool races(uint16_t thread, uint32_t clock, const simt_moment& now) {
-    return thread != now.thread && (!same_warp(thread, now.thread) || clock == now.clock);
+bool races(uint16_t thread, uint32_t clock, uint32_t stamp, const simt_moment& now) {
+    if (thread == now.thread || (same_warp(thread, now.thread) && clock != now.clock))
+        return false;
+    return now.known == nullptr || stamp == 0 || now.known[thread] < stamp;
 }
 
 bool write_races(const shadow_byte& byte, const simt_moment& now, uint32_t first_epoch) {
@@ -17,7 +19,7 @@ bool write_races(const shadow_byte& byte, const simt_moment& now, uint32_t first
         return false;
     if (byte.write_block != now.block)
         return true;
-    return byte.write_epoch == now.epoch && races(byte.write_thread, byte.write_clock, now);
+    return byte.write_epoch == now.epoch && races(byte.write_thread, byte.write_clock, byte.write_stamp, now);
 }
 
 bool read_races(const shadow_byte& byte, const simt_moment& now, uint32_t first_epoch) {
@@ -27,8 +29,8 @@ bool read_races(const shadow_byte& byte, const simt_moment& now, uint32_t first_
         return true;
     if (byte.read_epoch != now.epoch)
         return false;
-    return races(byte.read_thread, byte.read_clock, now) ||
-           (byte.has_other && races(byte.other_thread, byte.other_clock, now));
+    return races(byte.read_thread, byte.read_clock, byte.read_stamp, now) ||
+           (byte.has_other && races(byte.other_thread, byte.other_clock, byte.other_stamp, now));
 }
 
 void remember_read(shadow_byte& byte, const simt_moment& now, uint32_t first_epoch, const simt_origin& origin) {
@@ -42,9 +44,11 @@ void remember_read(shadow_byte& byte, const simt_moment& now, uint32_t first_epo
         byte.has_other = true;
         byte.other_thread = byte.read_thread;
         byte.other_clock = byte.read_clock;
+        byte.other_stamp = byte.read_stamp;
     }
     byte.read_epoch = now.epoch;
     byte.read_clock = now.clock;
+    byte.read_stamp = now.stamp;
     byte.read_block = now.block;
     byte.read_thread = now.thread;
     byte.read_origin = origin;
@@ -70,6 +74,7 @@ shadow_conflict shadow_judge(shadow_byte& byte, simt_access access, const simt_m
     }
     byte.write_epoch = now.epoch;
     byte.write_clock = now.clock;
+    byte.write_stamp = now.stamp;
     byte.write_block = now.block;
     byte.write_thread = now.thread;
     byte.write_atomic = access == simt_access::atomic;

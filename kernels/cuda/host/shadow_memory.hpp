@@ -1,7 +1,8 @@
 // What is known of every byte that a kernel may touch: who wrote it last and who read it, and when. Time is counted in
 // epochs (one per __syncthreads and one per block, never repeated) and in warp clocks (one per __syncwarp of a warp).
 // Two accesses of one byte are ordered if an epoch lies between them, if one thread made both, or if one warp made both
-// and its clock moved. Cooperative fibers hide a missing barrier from the values; they cannot hide it from this.
+// and its clock moved; in a block with mbarriers also if the later thread knows of the earlier one's moment (stamps,
+// vector clocks). Cooperative fibers hide a missing barrier from the values; they cannot hide it from this.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,8 @@ struct simt_moment {
     uint32_t clock; // of the warp
     uint32_t block;
     uint16_t thread;
+    uint32_t stamp = 0;              // of the thread's own clock; 0: no clocks yet
+    const uint32_t* known = nullptr; // per thread: the latest stamp that this thread has synchronised with
 };
 
 struct simt_origin {
@@ -32,6 +35,10 @@ struct shadow_byte {
     uint32_t read_epoch = 0;
     uint32_t read_clock = 0;
     uint32_t other_clock = 0;
+    uint32_t write_stamp = 0;
+    uint32_t read_stamp = 0;
+    uint32_t other_stamp = 0;
+    uint32_t write_sequence = 0; // among all accesses, see simt_thread::proxy_fence
     uint32_t read_block = 0;
     uint16_t write_thread = 0;
     uint16_t read_thread = 0;

@@ -5,10 +5,12 @@
 
 Folders with cute/tensor.hpp (`pip install nvidia-cutlass` puts it in cutlass_library/source/include) and with the CUDA
 toolkit's headers and its cuda/std (include and include/cccl). No nvcc and no GPU is needed.
-Two files come out, one line per (instruction, lane, element): instruction, lane, element, row, column.
+Three files come out. One line per (instruction, lane, element): instruction, lane, element, row, column.
   fragments_ptx.txt    from the formulas of the PTX specification, as written there (below)
   fragments_cute.txt   from CuTe's traits, an independent source
-They must be equal; this script fails otherwise.
+  wgmma_tables.txt     the same of wgmma, both sources in one, with the bytes of its K-major layouts in shared memory
+                       (layout_<swizzle>, row, k, byte, 0) and their descriptors (fields, type, 0, leading, stride bytes)
+The two sources must be equal; this script fails otherwise.
 """
 
 import argparse
@@ -42,8 +44,37 @@ def ptx_rows():
                 yield "ldmatrix_x4_trans", lane, element, matrix * 8 + thread_in_group * 2 + half, group_id
 
 
-def cute_text(include):
-    source = pathlib.Path(__file__).with_name("cute_fragments.txt").read_text()
+def ptx_wgmma_rows():
+    """PTX ISA, "Register Fragments and Shared Memory Matrix Layouts" of wgmma.mma_async and "Strides", for K-major."""
+    for lane in range(128):
+        group_id = (lane % 32) >> 2
+        thread_in_group = lane % 4
+        first_row = lane // 32 * 16
+        for i in range(8):
+            row = group_id if (i // 2) % 2 == 0 else group_id + 8
+            yield "a", lane, i, first_row + row, thread_in_group * 2 + (i & 1) + (8 if i >= 4 else 0)
+        for n in (8, 32):
+            for i in range(n // 2):
+                row = group_id + 8 * ((i // 2) % 2)
+                yield f"d{n}", lane, i, first_row + row, i // 4 * 8 + thread_in_group * 2 + (i & 1)
+    # In units of 16 bytes, swizzled layouts repeat an atom of 8 rows, 2 to 8 units wide, in which a unit's column is
+    # exclusive-or'ed with the number of the 128-byte line; atoms follow each other along the rows, then along K.
+    for kind, name, width in ((0, "none", 1), (3, "32", 2), (2, "64", 4), (1, "128", 8)):
+        for row in range(16):
+            for k in range(64):
+                unit, within = divmod(k, 8)
+                atom = unit // width * 2 + row // 8
+                line = row % 8 * width * 16 // 128
+                column = (unit % width) ^ (line % width)
+                # Narrow atoms hold several rows in a line of 128 bytes: the line decides.
+                byte = atom * 8 * width * 16 + row % 8 * width * 16 + column * 16 + within * 2
+                yield f"layout_{name}", row, k, byte, 0
+        # Unswizzled: from a unit of K to the next (two atoms of 128 bytes). Swizzled: not used, 1 unit.
+        yield "fields", kind, 0, 256 if kind == 0 else 16, 8 * width * 16
+
+
+def cute_text(include, name):
+    source = pathlib.Path(__file__).with_name(name).read_text()
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder, "cute_fragments")
         subprocess.run(["c++", "-std=c++17", "-w", *(f"-I{folder}" for folder in include), "-x", "c++", "-", "-o", str(program)],
@@ -58,12 +89,18 @@ def main():
     options = parser.parse_args()
     key = lambda line: (line.split()[0], [int(word) for word in line.split()[1:]])
     ptx = sorted((" ".join(map(str, row)) for row in ptx_rows()), key=key)
-    cute = sorted(cute_text(options.include).split("\n")[:-1], key=key)
+    cute = sorted(cute_text(options.include, "cute_fragments.txt").split("\n")[:-1], key=key)
+    wgmma = sorted((" ".join(map(str, row)) for row in ptx_wgmma_rows()), key=key)
+    # make_gmma_desc tells that a host pointer has no shared address; only the other fields are printed.
+    cute_wgmma = sorted((line for line in cute_text(options.include, "cute_wgmma.txt").split("\n")[:-1]
+                         if not line.startswith("ERROR")), key=key)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "fragments_ptx.txt").write_text("\n".join(ptx) + "\n")
     (options.out / "fragments_cute.txt").write_text("\n".join(cute) + "\n")
-    different = sum(a != b for a, b in zip(ptx, cute)) + abs(len(ptx) - len(cute))
-    print(f"{len(ptx)} places, {different} different")
+    (options.out / "wgmma_tables.txt").write_text("\n".join(cute_wgmma) + "\n")
+    different = sum(a != b for one, other in ((ptx, cute), (wgmma, cute_wgmma)) for a, b in zip(one, other))
+    different += abs(len(ptx) - len(cute)) + abs(len(wgmma) - len(cute_wgmma))
+    print(f"{len(ptx) + len(wgmma)} places, {different} different")
     return 1 if different else 0
 
 

@@ -1,5 +1,5 @@
 // The kernels for compute capability 8.0 and later, with the signatures of cuda_kernels.hpp. Compiled for each
-// architecture; sm_90 and sm_100 run them until they have their own.
+// architecture; sm_90 has its own products (sm90_kernels.hpp), sm_100 runs all of these.
 #pragma once
 
 #include "kernels/cuda/cuda_kernels.hpp"

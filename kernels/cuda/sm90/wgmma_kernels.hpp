@@ -1,0 +1,164 @@
+// The grouped expert FFN and gemm on wgmma. Tables, errors and the order of launches are those of sm_80
+// (expert_ffn_kernels.hpp, gemm_kernels.hpp); what differs is the product (wgmma_product.hpp) and how rounded rows lie.
+//
+// Arithmetic, for one layer shaped like qwen3-30b-a3b (hidden 2,048, inner 768, 8 of 128 experts), one row, H100 SXM
+// (132 SMs, 3.35 TB/s): BF16 75.5 MB of weights, 22.5 us; FP8 38.0 MB, 11.3 us; MXFP4 20.1 MB, 6.0 us. Gate and up give
+// 192 blocks of 32 columns with 6 stages of 9 KiB: 54 KiB each, all resident at once, 10 MB in flight where 2.5 MB
+// cover the latency, and no register holds any of it; down gives 512 blocks with 12 stages of 5 KiB. Expected: 80 % of
+// the bandwidth within the two products, less about 2 us for three launches in a graph: 70 % at one row for BF16, 60 %
+// FP8. Many rows, BF16, 128 per tile: a stage brings 2 x 128 columns x 64 of K (32 KiB) and 128 rows (16 KiB) for 2.1 M
+// multiply-adds, 1,024 cycles of the tensor cores; shared memory gives 32 KiB to registers and 64 KiB to wgmma
+// meanwhile, 96 of its 128 bytes per cycle. One warpgroup loads and widens while the other multiplies. Expected 60 to
+// 65 % of the 989 TFLOP/s. FP8 keeps totals beside its partial sums and has 64 rows per tile: widening takes half of
+// the issue slots, expected 50 %.
+#pragma once
+
+#include "kernels/cuda/sm80/expert_ffn_kernels.hpp"
+#include "kernels/cuda/sm80/gemm_kernels.hpp"
+#include "kernels/cuda/sm90/wgmma_product.hpp"
+
+namespace moira {
+
+// ---- expert FFN
+// ------------------------------------------------------------------------------------------------------
+
+// As expert_prepare; x_rounded is [x_width / 8][pairs][8].
+SIMT_KERNEL(expert_prepare_threads) wgmma_prepare(expert_prepare_args args) {
+    if (blockIdx.x == 0) {
+        cut_groups(args);
+        return;
+    }
+    const uint64_t pair = blockIdx.x - 1;
+    const float* x = args.x + uint64_t(args.pair_table[pair].row) * args.x_stride;
+    round_row(x, args.hidden, args.x_width, args.x_rounded, args.pairs, pair);
+}
+
+struct wgmma_expert_args {
+    expert_product_args product; // `in` and `inner`: [width / 8][pairs][8]
+    uint32_t pairs;
+};
+
+template <class Shape>
+SIMT_FN wgmma_source wgmma_source_of(const wgmma_expert_args& args, const expert_tile& tile) {
+    wgmma_source source;
+    source.x = reinterpret_cast<const unsigned char*>(args.product.in + row_piece(args.pairs, tile.pair_begin, 0));
+    source.x_piece_bytes = uint64_t{args.pairs} * 16;
+    source.rows = tile.pair_count;
+    source.column_tile = blockIdx.x * Shape::column_tiles;
+    source.column_tiles = (args.product.columns + weight_tile_rows - 1) / weight_tile_rows;
+    source.stages = args.product.in_width / Shape::stage_k;
+    return source;
+}
+
+// Grid: columns_padded in blocks of Shape::columns, then tiles of rows.
+template <class Shape>
+SIMT_KERNEL(Shape::threads)
+wgmma_gate_up(wgmma_expert_args args) {
+    static_assert(Shape::matrices == 2);
+    const expert_tile tile = args.product.tile_table[blockIdx.y];
+    if (tile.pair_count == 0 || tile.address == 0)
+        return;
+    SIMT_SHARED_DYNAMIC(unsigned char, shared);
+    const auto* slab = reinterpret_cast<const unsigned char*>(tile.address);
+    wgmma_source source = wgmma_source_of<Shape>(args, tile);
+    source.weight = slab + args.product.offsets.gate;
+    source.weight2 = slab + args.product.offsets.up;
+    wgmma_sums<Shape> sums;
+    if (!wgmma_multiply_tile<Shape>(source, shared, sums))
+        return;
+    const auto* gate_bias = reinterpret_cast<const float*>(slab + args.product.offsets.gate_bias);
+    const auto* up_bias = reinterpret_cast<const float*>(slab + args.product.offsets.up_bias);
+    for_wgmma_sums<Shape>(source, sums, [&](float gate, float up, uint32_t column, uint32_t row) {
+        if (column >= args.product.columns_padded)
+            return;
+        float value = 0.0f;
+        if (column < args.product.columns)
+            value = gated_value(args.product, gate + gate_bias[column], up + up_bias[column]);
+        args.product.inner[row_piece(args.pairs, tile.pair_begin + row, column / 8) + column % 8] =
+            uint16_t(bf16x2_of(value, 0.0f));
+    });
+}
+
+// Grid: columns in blocks of Shape::columns, then tiles of rows.
+template <class Shape>
+SIMT_KERNEL(Shape::threads)
+wgmma_down(wgmma_expert_args args) {
+    static_assert(Shape::matrices == 1);
+    const expert_tile tile = args.product.tile_table[blockIdx.y];
+    if (tile.pair_count == 0)
+        return;
+    wgmma_source source = wgmma_source_of<Shape>(args, tile);
+    wgmma_sums<Shape> sums;
+    const auto* slab = reinterpret_cast<const unsigned char*>(tile.address);
+    if (tile.address != 0) {
+        SIMT_SHARED_DYNAMIC(unsigned char, shared);
+        source.weight = source.weight2 = slab + args.product.offsets.down;
+        if (!wgmma_multiply_tile<Shape>(source, shared, sums))
+            return;
+    } else if (warp_of_thread() >= Shape::consumer_warps) {
+        return;
+    }
+    const auto* bias = reinterpret_cast<const float*>(slab + args.product.offsets.down_bias);
+    for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
+        if (column >= args.product.columns)
+            return;
+        const int32_t out_row = args.product.pair_table[tile.pair_begin + row].out_row;
+        args.product.out[uint64_t(out_row) * args.product.out_stride + column] =
+            tile.address != 0 ? sum + bias[column] : 0.0f;
+    });
+}
+
+// ---- gemm
+// ------------------------------------------------------------------------------------------------------------
+
+// As gemm_round_rows; x_rounded is [x_width / 8][rows][8]. Grid: rows.
+SIMT_KERNEL(gemm_round_threads) wgmma_round_rows(gemm_kernel_args args) {
+    round_row(args.x + uint64_t{blockIdx.x} * args.x_stride, args.k, args.x_width, args.x_rounded, args.rows,
+              blockIdx.x);
+}
+
+// Grid: n in blocks of Shape::columns, then rows in blocks of Shape::rows.
+template <class Shape>
+SIMT_KERNEL(Shape::threads)
+wgmma_gemm(gemm_kernel_args args) {
+    SIMT_SHARED_DYNAMIC(unsigned char, shared);
+    const uint64_t first_row = uint64_t{blockIdx.y} * Shape::rows;
+    wgmma_source source;
+    source.weight = source.weight2 = args.weight;
+    source.x = reinterpret_cast<const unsigned char*>(args.x_rounded + row_piece(args.rows, first_row, 0));
+    source.x_piece_bytes = uint64_t{args.rows} * 16;
+    source.rows = args.rows - uint32_t(first_row) < Shape::rows ? args.rows - uint32_t(first_row) : Shape::rows;
+    source.column_tile = blockIdx.x * Shape::column_tiles;
+    source.column_tiles = (args.n + weight_tile_rows - 1) / weight_tile_rows;
+    source.stages = args.x_width / Shape::stage_k;
+    wgmma_sums<Shape> sums;
+    if (!wgmma_multiply_tile<Shape>(source, shared, sums))
+        return;
+    for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
+        if (column < args.n)
+            store_gemm(args, first_row + row, column, sum);
+    });
+}
+
+// ---- shapes
+// ----------------------------------------------------------------------------------------------------------
+
+// Rows per tile: 8 for decode, 32 for what lies between, 128 for prefill, 64 with FP8.
+constexpr uint32_t wgmma_rows_max(weight_format format) {
+    return format == weight_format::f8_e4m3 ? 64 : 128;
+}
+
+template <weight_format format, uint32_t rows, uint32_t matrices>
+struct wgmma_shape_for { // the widest
+    using type = wgmma_shape<format, matrices, 16 / matrices, 2, rows, 4>;
+};
+template <weight_format format, uint32_t matrices>
+struct wgmma_shape_for<format, 32, matrices> {
+    using type = wgmma_shape<format, matrices, 8 / matrices, 1, 32, format == weight_format::bf16 ? 5 : 4>;
+};
+template <weight_format format, uint32_t matrices>
+struct wgmma_shape_for<format, 8, matrices> {
+    using type = wgmma_shape<format, matrices, 2, 1, 8, 12 / matrices>;
+};
+
+} // namespace moira

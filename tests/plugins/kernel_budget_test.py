@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds every CUDA kernel to its declared budget of registers and static shared memory, and allows no spills.
+"""Holds every CUDA kernel to its declared budget of registers and static shared memory, and allows no spills and no
+wgmma that ptxas serialises.
 
     kernel_budget_test.py --budgets FILE --build DIR            checks; exits 1 with one line per kernel over its budget
     kernel_budget_test.py --budgets FILE --build DIR --write    declares what the build has now (read the diff)
@@ -24,6 +25,9 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_[0-9a-z]+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
+# Correct, but each product waits for the one before.
+SERIALIZED = re.compile(r"wgmma\.mma_async instructions are serialized .* in the function '([^']+)'|"
+                        r"wgmma\.mma_async instructions are serialized .* for the function '([^']+)'")
 
 
 def short_name(symbol):
@@ -61,11 +65,18 @@ def read_report(text):
     return [tuple(each) for each in found]
 
 
-def read_build(folder):
+def read_serialized(text):
+    return [f"{short_name(match[1] or match[2])}: ptxas serialises its wgmma" for match in SERIALIZED.finditer(text)]
+
+
+def read_texts(folder):
     reports = sorted(pathlib.Path(folder).rglob("*.ptxas"))
     # An object that is gone leaves its report behind.
-    texts = [report.read_text() for report in reports if report.with_suffix("").exists()]
-    return sorted({each for text in texts for each in read_report(demangle(text))})
+    return [demangle(report.read_text()) for report in reports if report.with_suffix("").exists()]
+
+
+def read_build(folder):
+    return sorted({each for text in read_texts(folder) for each in read_report(text)})
 
 
 def read_budgets(text):
@@ -130,6 +141,10 @@ def self_test():
     assert len(check(good, {})) == 1
     assert len(check(good, {"k": (40, 1024), "gone": (1, 1)})) == 1
     assert len(check([("k", "sm_80", None, 0, 0)], {"k": (40, 0)})) == 1
+    loss = "(C7512) Potential Performance Loss: wgmma.mma_async instructions are serialized due to x {} the function '{}'"
+    for place in ("in", "for"):
+        assert read_serialized(loss.format(place, "void moira::k<2u>(moira::args)")) == ["k<2>: ptxas serialises its wgmma"]
+    assert read_serialized(report) == []
     assert read_budgets("# words\nk 40 0\n") == {"k": (40, 0)}
     print("every rule can fail")
 
@@ -155,6 +170,7 @@ def main():
     if options.markdown:
         return markdown(kernels)
     wrong = check(kernels, read_budgets(pathlib.Path(options.budgets).read_text()))
+    wrong += [line for text in read_texts(options.build) for line in read_serialized(text)]
     print("\n".join(wrong) if wrong else f"{len(kernels)} kernels within their budgets, none spills")
     return 1 if wrong else 0
 

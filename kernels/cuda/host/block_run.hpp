@@ -156,7 +156,7 @@ private:
     void land(bulk_transfer& transfer);
     bool diagnose_asynchronous_stall();
     void check_all_work_done();
-    void read_rows(const wgmma_operation& operation, double* rows);
+    void read_rows(const wgmma_operation& operation);
     void check_proxy(const unsigned char* address, simt_place place);
     void multiply(const wgmma_operation& operation, wgmma_sums_under_way& sums);
 
@@ -189,6 +189,7 @@ private:
 
     std::map<const void*, simt_mbarrier> mbarriers_;
     std::vector<simt_warpgroup> warpgroups_;
+    std::vector<double> rows_;     // [n][16] of B; not on a fiber's stack, which is left without unwinding
     std::vector<uint32_t> clocks_; // [thread][thread]: the latest stamp known; empty before the first mbarrier
 
     std::vector<std::pair<const void*, const void*>> found_;

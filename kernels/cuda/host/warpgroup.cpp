@@ -93,8 +93,7 @@ void block_run::issue_wgmma(const wgmma_operands* const* lanes, uint32_t group) 
             lanes[lane]->d[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
-    std::vector<double> rows(size_t{first.n} * 16);
-    read_rows(operation, rows.data()); // they must be there from now until the wait
+    read_rows(operation); // they must be there from now until the wait
     warpgroup.operations.push_back(operation);
 }
 
@@ -111,9 +110,10 @@ void block_run::check_proxy(const unsigned char* address, simt_place place) {
     }
 }
 
-// rows[row][k] through the descriptor. The warpgroup's threads take turns as the readers: each reads what a neighbour
+// Into rows_ through the descriptor. The warpgroup's threads take turns as the readers: each reads what a neighbour
 // is likely to have written.
-void block_run::read_rows(const wgmma_operation& operation, double* rows) {
+void block_run::read_rows(const wgmma_operation& operation) {
+    rows_.resize(size_t{operation.n} * 16);
     const matrix_place place = decode_matrix(operation.b);
     const simt_origin origin{nullptr, operation.place.file, operation.place.line};
     for (uint32_t piece = 0; piece < k_pieces; ++piece)
@@ -133,7 +133,7 @@ void block_run::read_rows(const wgmma_operation& operation, double* rows) {
                 for (uint32_t k = 0; k < 8; ++k) {
                     uint16_t bits;
                     std::memcpy(&bits, address + k * 2, 2);
-                    rows[row * 16 + piece * 8 + k] = double(float_of(uint32_t{bits} << 16));
+                    rows_[row * 16 + piece * 8 + k] = double(float_of(uint32_t{bits} << 16));
                 }
             }
             count_matrix_banks(addresses, 1);
@@ -143,8 +143,7 @@ void block_run::read_rows(const wgmma_operation& operation, double* rows) {
 // Products are exact in double; their sum with the accumulator is rounded once to float32, as for mma.sync.
 void block_run::multiply(const wgmma_operation& operation, wgmma_sums_under_way& sums) {
     const uint32_t n = operation.n;
-    std::vector<double> rows(size_t{n} * 16);
-    read_rows(operation, rows.data());
+    read_rows(operation);
     for (uint32_t warp = 0; warp < warpgroup_warps; ++warp) {
         double a[16][16];
         for (uint32_t lane = 0; lane < warp_lanes; ++lane)
@@ -158,7 +157,7 @@ void block_run::multiply(const wgmma_operation& operation, wgmma_sums_under_way&
                 float& value = sums.values[(warp * warp_lanes + lane) * (n / 2) + element];
                 double sum = operation.accumulate ? double(value) : 0.0;
                 for (uint32_t k = 0; k < 16; ++k)
-                    sum += a[place.row][k] * rows[place.column * 16 + k];
+                    sum += a[place.row][k] * rows_[place.column * 16 + k];
                 value = float(sum);
             }
     }

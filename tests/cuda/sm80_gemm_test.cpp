@@ -9,17 +9,19 @@ namespace moira {
 
 namespace {
 
+constexpr uint32_t rows_most = 130; // more than the widest tile has
+
 struct gemm_case {
     moira_gemm_desc desc{};
     stored_matrix matrix;
     std::vector<float> bias;
-    std::vector<float> x; // [33, k + 1]
+    std::vector<float> x; // [rows_most, k + 1]
     std::vector<float> out_before;
 
     gemm_case(uint32_t type, uint32_t compute, uint32_t n, uint32_t k, bool accumulate)
-        : matrix(type, n, k, 70), bias(random_values(n, 71, 1.0f)), x(random_values(33 * (k + 1), 72, 1.0f)),
-          out_before(random_values(33 * n, 73, 1.0f)) {
-        desc.header = {sizeof desc, MOIRA_OP_GEMM, 33};
+        : matrix(type, n, k, 70), bias(random_values(n, 71, 1.0f)), x(random_values(rows_most * (k + 1), 72, 1.0f)),
+          out_before(random_values(rows_most * n, 73, 1.0f)) {
+        desc.header = {sizeof desc, MOIRA_OP_GEMM, rows_most};
         desc.n = n;
         desc.k = k;
         desc.compute = compute;
@@ -123,6 +125,35 @@ TEST_CASE("gemm for sm_80 agrees with the reference under every schedule and til
                 CHECK(worst_relative_error(out, expected, test.desc.n) < order_error_max);
             }
         }
+}
+
+TEST_CASE("a row of gemm for sm_80 has the same bits beside 129 others, in whole tiles of every size") {
+    for (const uint32_t type : {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE_F4_E2M1}) {
+        const gemm_case test(type, MOIRA_COMPUTE_AUTO, 20, 72, false);
+        const std::vector<float> few = run_case(test, 3, {}, 0);
+        const std::vector<float> all = run_case(test, rows_most, {simt_schedule::random}, 0);
+        INFO("type ", type);
+        CHECK(worst_relative_error(all, reference_case(test, rows_most), test.desc.n) < order_error_max);
+        CHECK(std::memcmp(few.data(), all.data(), few.size() * sizeof(float)) == 0);
+        for (const uint32_t tile_rows : {8u, 32u}) {
+            const std::vector<float> other = run_case(test, rows_most, {}, tile_rows);
+            CHECK(std::memcmp(other.data(), all.data(), all.size() * sizeof(float)) == 0);
+        }
+    }
+}
+
+TEST_CASE("gemm for sm_80 agrees with the reference when K passes through all of its stages more than once") {
+    for (const uint32_t type : {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE_F4_E2M1}) {
+        const gemm_case test(type, MOIRA_COMPUTE_AUTO, 40, type == MOIRA_TYPE_BF16 ? 900 : 1800, false);
+        const std::vector<float> expected = reference_case(test, 9);
+        uint32_t turn = 0;
+        for (const simt_config& config : simt_all_schedules(31)) {
+            const uint32_t tile_rows = std::vector<uint32_t>{8, 32, 128}[turn++ % 3];
+            INFO("type ", type, ", tile of ", tile_rows, ", schedule ", int(config.schedule));
+            const std::vector<float> out = run_case(test, 9, config, tile_rows);
+            CHECK(worst_relative_error(out, expected, test.desc.n) < 10 * order_error_max);
+        }
+    }
 }
 
 } // namespace moira

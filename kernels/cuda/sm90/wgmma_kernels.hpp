@@ -19,8 +19,7 @@
 
 namespace moira {
 
-// ---- expert FFN
-// ------------------------------------------------------------------------------------------------------
+// ---- expert FFN -----------------------------------------------------------------------------------------------------
 
 // As expert_prepare; x_rounded is [x_width / 8][pairs][8].
 SIMT_KERNEL(expert_prepare_threads) wgmma_prepare(expert_prepare_args args) {
@@ -64,19 +63,29 @@ wgmma_gate_up(wgmma_expert_args args) {
     source.weight = slab + args.product.offsets.gate;
     source.weight2 = slab + args.product.offsets.up;
     wgmma_sums<Shape> sums;
-    if (!wgmma_multiply_tile<Shape>(source, shared, sums))
-        return;
     const auto* gate_bias = reinterpret_cast<const float*>(slab + args.product.offsets.gate_bias);
     const auto* up_bias = reinterpret_cast<const float*>(slab + args.product.offsets.up_bias);
-    for_wgmma_sums<Shape>(source, sums, [&](float gate, float up, uint32_t column, uint32_t row) {
-        if (column >= args.product.columns_padded)
-            return;
-        float value = 0.0f;
-        if (column < args.product.columns)
-            value = gated_value(args.product, gate + gate_bias[column], up + up_bias[column]);
-        args.product.inner[row_piece(args.pairs, tile.pair_begin + row, column / 8) + column % 8] =
-            uint16_t(bf16x2_of(value, 0.0f));
-    });
+    if (wgmma_multiply_tile<Shape>(source, shared, sums))
+        for_wgmma_sums<Shape>(source, sums, [&](float gate, float up, uint32_t column, uint32_t row) {
+            if (column >= args.product.columns_padded)
+                return;
+            float value = 0.0f;
+            if (column < args.product.columns)
+                value = gated_value(args.product, gate + gate_bias[column], up + up_bias[column]);
+            args.product.inner[row_piece(args.pairs, tile.pair_begin + row, column / 8) + column % 8] =
+                uint16_t(bf16x2_of(value, 0.0f));
+        });
+}
+
+// This block's columns of rows whose expert cannot be read.
+template <class Shape>
+SIMT_FN void clear_rows(const expert_product_args& args, const expert_tile& tile) {
+    for (uint32_t index = threadIdx.x; index < tile.pair_count * Shape::columns; index += Shape::threads) {
+        const uint32_t column = blockIdx.x * Shape::columns + index % Shape::columns;
+        const int32_t out_row = args.pair_table[tile.pair_begin + index / Shape::columns].out_row;
+        if (column < args.columns)
+            args.out[uint64_t(out_row) * args.out_stride + column] = 0.0f;
+    }
 }
 
 // Grid: columns in blocks of Shape::columns, then tiles of rows.
@@ -87,29 +96,26 @@ wgmma_down(wgmma_expert_args args) {
     const expert_tile tile = args.product.tile_table[blockIdx.y];
     if (tile.pair_count == 0)
         return;
-    wgmma_source source = wgmma_source_of<Shape>(args, tile);
-    wgmma_sums<Shape> sums;
-    const auto* slab = reinterpret_cast<const unsigned char*>(tile.address);
-    if (tile.address != 0) {
-        SIMT_SHARED_DYNAMIC(unsigned char, shared);
-        source.weight = source.weight2 = slab + args.product.offsets.down;
-        if (!wgmma_multiply_tile<Shape>(source, shared, sums))
-            return;
-    } else if (warp_of_thread() >= Shape::consumer_warps) {
+    if (tile.address == 0) {
+        clear_rows<Shape>(args.product, tile);
         return;
     }
+    SIMT_SHARED_DYNAMIC(unsigned char, shared);
+    const auto* slab = reinterpret_cast<const unsigned char*>(tile.address);
+    wgmma_source source = wgmma_source_of<Shape>(args, tile);
+    source.weight = source.weight2 = slab + args.product.offsets.down;
+    wgmma_sums<Shape> sums;
     const auto* bias = reinterpret_cast<const float*>(slab + args.product.offsets.down_bias);
-    for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
-        if (column >= args.product.columns)
-            return;
-        const int32_t out_row = args.product.pair_table[tile.pair_begin + row].out_row;
-        args.product.out[uint64_t(out_row) * args.product.out_stride + column] =
-            tile.address != 0 ? sum + bias[column] : 0.0f;
-    });
+    if (wgmma_multiply_tile<Shape>(source, shared, sums))
+        for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
+            if (column >= args.product.columns)
+                return;
+            const int32_t out_row = args.product.pair_table[tile.pair_begin + row].out_row;
+            args.product.out[uint64_t(out_row) * args.product.out_stride + column] = sum + bias[column];
+        });
 }
 
-// ---- gemm
-// ------------------------------------------------------------------------------------------------------------
+// ---- gemm -----------------------------------------------------------------------------------------------------------
 
 // As gemm_round_rows; x_rounded is [x_width / 8][rows][8]. Grid: rows.
 SIMT_KERNEL(gemm_round_threads) wgmma_round_rows(gemm_kernel_args args) {
@@ -132,16 +138,14 @@ wgmma_gemm(gemm_kernel_args args) {
     source.column_tiles = (args.n + weight_tile_rows - 1) / weight_tile_rows;
     source.stages = args.x_width / Shape::stage_k;
     wgmma_sums<Shape> sums;
-    if (!wgmma_multiply_tile<Shape>(source, shared, sums))
-        return;
-    for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
-        if (column < args.n)
-            store_gemm(args, first_row + row, column, sum);
-    });
+    if (wgmma_multiply_tile<Shape>(source, shared, sums))
+        for_wgmma_sums<Shape>(source, sums, [&](float sum, float, uint32_t column, uint32_t row) {
+            if (column < args.n)
+                store_gemm(args, first_row + row, column, sum);
+        });
 }
 
-// ---- shapes
-// ----------------------------------------------------------------------------------------------------------
+// ---- shapes ---------------------------------------------------------------------------------------------------------
 
 // Rows per tile: 8 for decode, 32 for what lies between, 128 for prefill, 64 with FP8.
 constexpr uint32_t wgmma_rows_max(weight_format format) {

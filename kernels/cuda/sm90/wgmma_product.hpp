@@ -255,7 +255,7 @@ SIMT_FN void clear_absent_rows(const wgmma_source& source, unsigned char* shared
     fence_proxy_async();
 }
 
-// Called by the whole block. True in the threads that hold sums.
+// Called by the whole block. True in the threads that hold sums; the others have given back registers and must leave.
 template <class Shape>
 SIMT_FN bool wgmma_multiply_tile(const wgmma_source& source, unsigned char* shared, wgmma_sums<Shape>& sums) {
     SIMT_SHARED(uint64_t, barriers, 2 * Shape::stages);
@@ -302,8 +302,7 @@ SIMT_FN void for_wgmma_sums(const wgmma_source& source, const wgmma_sums<Shape>&
     }
 }
 
-// ---- rows as bulk copies want them
-// -----------------------------------------------------------------------------------
+// ---- rows as bulk copies want them ----------------------------------------------------------------------------------
 
 // Where 8 of K of a row lie among `rows` rows, in elements.
 SIMT_PURE constexpr uint64_t row_piece(uint64_t rows, uint64_t row, uint32_t piece) {

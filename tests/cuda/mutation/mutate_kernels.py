@@ -45,6 +45,9 @@ SUITES = {
               "tests/cuda/sm80_expert_test.cpp", "tests/cuda/sm80_plan_test.cpp"],
              ["kernels/cuda/sm80/*_kernels.hpp", "kernels/cuda/sm80/tile_product.hpp",
               "kernels/cuda/sm80/weight_fragments.hpp", "kernels/cuda/sm80/*_plan.hpp"], "test_cuda_sm80", "*sm80_*"),
+    "operands": (["tests/cuda/sm90/layer_test.cpp"], ["kernels/cuda/device/wgmma_operands.hpp"], "test_cuda_sm90",
+                 "*layer_test.cpp"),
+    "sm90": (["tests/cuda/sm90/sm90_on_host.cpp"], ["kernels/cuda/sm90/*.hpp"], "test_cuda_sm90", "*sm80_*"),
 }
 # The tests that run a file's code, where that is not all of the suite's.
 TESTS_OF_FILES = [("sm80/attention_", "*sm80_attention*,*sm80_plan*"), ("sm80/expert_", "*sm80_expert*,*sm80_plan*"),

@@ -19,16 +19,16 @@ struct wgmma_launcher {
     }
     void prepare(const launch_shape& shape, const expert_prepare_args& args) { launch(wgmma_prepare, shape, args); }
     template <class Shape>
-    void gate_up(const launch_shape& shape, const wgmma_expert_args& args) {
+    void gate_up(const launch_shape& shape, const expert_product_args& args) {
         launch(wgmma_gate_up<Shape>, shape, args);
     }
     template <class Shape>
-    void down(const launch_shape& shape, const wgmma_expert_args& args) {
+    void down(const launch_shape& shape, const expert_product_args& args) {
         launch(wgmma_down<Shape>, shape, args);
     }
-    void round(const launch_shape& shape, const gemm_kernel_args& args) { launch(wgmma_round_rows, shape, args); }
+    void round(const launch_shape& shape, const wgmma_gemm_args& args) { launch(wgmma_round_rows, shape, args); }
     template <class Shape>
-    void tiles(const launch_shape& shape, const gemm_kernel_args& args) {
+    void tiles(const launch_shape& shape, const wgmma_gemm_args& args) {
         launch(wgmma_gemm<Shape>, shape, args);
     }
 };

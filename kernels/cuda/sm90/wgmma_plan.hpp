@@ -31,15 +31,15 @@ inline expert_ffn_plan plan_wgmma_expert_ffn(const moira_expert_ffn_desc& desc, 
 }
 
 template <class First, class Second, class Launcher>
-void run_wgmma_products(const expert_ffn_plan& plan, const wgmma_expert_args& gate_up, const wgmma_expert_args& down,
-                        Launcher& launcher) {
+void run_wgmma_products(const expert_ffn_plan& plan, const expert_product_args& gate_up,
+                        const expert_product_args& down, Launcher& launcher) {
     const auto blocks = [](uint32_t columns, uint32_t per_block) { return (columns + per_block - 1) / per_block; };
-    launcher.template gate_up<First>(launch_shape{blocks(gate_up.product.columns_padded, First::columns), plan.tiles, 1,
+    launcher.template gate_up<First>(launch_shape{blocks(gate_up.columns_padded, First::columns), plan.tiles, 1,
                                                   First::threads, First::shared_bytes},
                                      gate_up);
-    launcher.template down<Second>(launch_shape{blocks(down.product.columns, Second::columns), plan.tiles, 1,
-                                                Second::threads, Second::shared_bytes},
-                                   down);
+    launcher.template down<Second>(
+        launch_shape{blocks(down.columns, Second::columns), plan.tiles, 1, Second::threads, Second::shared_bytes},
+        down);
 }
 
 // Launches the three kernels through `launcher`, whose members know how: prepare(shape, args), gate_up<Shape>(shape,
@@ -49,9 +49,8 @@ void run_wgmma_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_
                           const expert_ffn_plan& plan, const cuda_launch& launch, Launcher& launcher) {
     if (args.pairs == 0 || args.groups == 0)
         return;
-    const expert_product_args first = product_args_of(desc, args, plan);
-    const wgmma_expert_args gate_up{first, args.pairs};
-    const wgmma_expert_args down{down_args_of(desc, args, first), args.pairs};
+    const expert_product_args gate_up = product_args_of(desc, args, plan);
+    const expert_product_args down = down_args_of(desc, args, gate_up);
     launcher.prepare(launch_shape{args.pairs + 1, 1, 1, expert_prepare_threads, 0},
                      prepare_args_of(desc, args, plan, launch));
     with_wgmma_format(weight_format_of(desc.quantization), [&](auto constant) {
@@ -70,9 +69,11 @@ void run_wgmma_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_
 }
 
 template <class Shape, class Launcher>
-void run_wgmma_gemm_shape(const gemm_kernel_args& args, Launcher& launcher) {
-    launcher.template tiles<Shape>(launch_shape{(args.n + Shape::columns - 1) / Shape::columns,
-                                                (args.rows + Shape::rows - 1) / Shape::rows, 1, Shape::threads,
+void run_wgmma_gemm_shape(const gemm_kernel_args& gemm, Launcher& launcher) {
+    const wgmma_gemm_args args{gemm, Shape::rows};
+    launcher.round(launch_shape{gemm.rows, 1, 1, gemm_round_threads, 0}, args);
+    launcher.template tiles<Shape>(launch_shape{(gemm.n + Shape::columns - 1) / Shape::columns,
+                                                (gemm.rows + Shape::rows - 1) / Shape::rows, 1, Shape::threads,
                                                 Shape::shared_bytes},
                                    args);
 }
@@ -85,7 +86,6 @@ void run_wgmma_gemm(const moira_gemm_desc& desc, const moira_gemm_args& abi_args
     if (abi_args.rows == 0)
         return;
     const gemm_kernel_args args = gemm_args_of(desc, abi_args);
-    launcher.round(launch_shape{args.rows, 1, 1, gemm_round_threads, 0}, args);
     const uint32_t rows = tile_rows != 0 ? tile_rows : gemm_tile_rows(args.rows);
     with_wgmma_format(weight_format_of(desc.quantization), [&](auto constant) {
         constexpr weight_format format = decltype(constant)::value;

@@ -5,13 +5,14 @@
 // ("tokens") are the B operand, N = 8 to 128, read from shared memory by descriptor.
 //
 // Warp-specialised: one warp copies, whole warpgroups multiply. Weight tiles and rows arrive by bulk copies, which need
-// contiguous runs and no tensor map: a packed tile is one, and rows lie in memory as [8 of K][row][8 elements], so that
-// the rows of a tile are one run per 8 of K. In shared memory that is the layout without swizzle: 8 rows x 16 bytes are
-// 128 contiguous bytes, which is free of bank conflicts as it stands. Stages form a ring with two barriers each: `full`
-// counts the bytes of a stage, `empty` the warps that are done with it.
+// contiguous runs and no tensor map: a packed tile is one, and so are a tile's rows for a stage of K, which lie in
+// memory as [8 of K][row of the tile][8 elements]. In shared memory that is the layout without swizzle: 8 rows x 16
+// bytes are 128 contiguous bytes, which is free of bank conflicts as it stands. A tile with fewer than N rows is packed
+// as closely; what a product reads past its rows is the next 8 of K, or zeros behind the last. Stages form a ring with
+// two barriers each: `full` counts the bytes of a stage, `empty` the warps that are done with it.
 //
 // Row-exact: the same instruction for any number of rows, in K order, K never split; columns of a product do not meet,
-// so what lies in absent rows (zeros) or beside a row changes nothing. This is also why few rows do not take the
+// so what lies beside a row, or where rows are absent, changes nothing. This is also why few rows do not take the
 // kernels of sm_80: a row's bits must not depend on how many rows its group has, and nobody documents that mma.sync and
 // wgmma add in the same order. A warpgroup multiplies 64 columns at least; with few rows the block is given fewer, so
 // that there are enough blocks, and the warps without columns multiply zeros: tensor cores idle then anyway.
@@ -43,11 +44,10 @@ struct wgmma_shape {
     static constexpr uint32_t tiles_m = column_tiles <= consumer_warps ? 1 : column_tiles / consumer_warps; // per warp
     static constexpr uint32_t tiles = matrices * tiles_m;
     static constexpr uint32_t stage_k = weight_tile_k(format);
-    static constexpr uint32_t pieces = stage_k / 8; // of 16 bytes, along K
-    static constexpr uint32_t piece_bytes = rows * 16;
+    static constexpr uint32_t row_bytes = stage_k * 2; // of one row
     static constexpr uint32_t tile_bytes = weight_tile_bytes(format);
     static constexpr uint32_t weight_bytes = matrices * column_tiles * tile_bytes;
-    static constexpr uint32_t stage_bytes = weight_bytes + pieces * piece_bytes;
+    static constexpr uint32_t stage_bytes = weight_bytes + rows * row_bytes;
     static constexpr uint32_t shared_bytes = stages * stage_bytes;
     static_assert(column_tiles <= warpgroup_warps || column_tiles % consumer_warps == 0);
     static_assert(column_tiles >= warpgroup_warps || groups == 1);
@@ -59,8 +59,7 @@ struct wgmma_shape {
 struct wgmma_source {
     const unsigned char* weight;  // of the first matrix, whole
     const unsigned char* weight2; // of the second
-    const unsigned char* x;       // of the first row, BF16, in pieces of 8 of K
-    uint64_t x_piece_bytes;       // from a piece of K to the next: 16 for every row there is
+    const unsigned char* x;       // the tile's rows, BF16, [8 of K][rows][8]
     uint32_t rows;                // of this tile, at least 1
     uint32_t column_tile;         // first
     uint32_t column_tiles;        // of the matrix
@@ -72,28 +71,25 @@ struct wgmma_sums {
     float at[Shape::tiles][Shape::rows / 2] = {};
 };
 
-// Where a stage's rows lie for 16 of K; `begin` is the shared address of the stage's first row.
-template <class Shape>
-SIMT_PURE constexpr matrix_place stage_rows_place(uint32_t begin, uint32_t step) {
-    return {begin + step * 2 * Shape::piece_bytes, Shape::piece_bytes, 128, matrix_swizzle::none};
+// Where a stage's rows lie for 16 of K; `begin` is the shared address of the first row, `rows` how many the tile has.
+SIMT_PURE constexpr matrix_place stage_rows_place(uint32_t begin, uint32_t rows, uint32_t step) {
+    return {begin + step * rows * 32, rows * 16, 128, matrix_swizzle::none};
 }
 
-// One copy of a stage: a weight tile, or 8 of K of all rows.
+// One copy of a stage: a weight tile, or the rows.
 struct stage_copy {
     const unsigned char* from;
     uint32_t to; // from the stage's beginning
     uint32_t bytes;
 };
 template <class Shape>
-inline constexpr uint32_t stage_copies = Shape::matrices* Shape::column_tiles + Shape::pieces;
+inline constexpr uint32_t stage_copies = Shape::matrices* Shape::column_tiles + 1;
 
 template <class Shape>
 SIMT_PURE stage_copy stage_copy_of(const wgmma_source& source, uint32_t stage, uint32_t index) {
-    constexpr uint32_t weight_tiles = Shape::matrices * Shape::column_tiles;
-    if (index >= weight_tiles) {
-        const uint32_t piece = index - weight_tiles;
-        return {source.x + (uint64_t{stage} * Shape::pieces + piece) * source.x_piece_bytes,
-                Shape::weight_bytes + piece * Shape::piece_bytes, source.rows * 16};
+    if (index == Shape::matrices * Shape::column_tiles) {
+        const uint32_t bytes = source.rows * Shape::row_bytes;
+        return {source.x + uint64_t{stage} * bytes, Shape::weight_bytes, bytes};
     }
     // Past the last tile the last one is copied again: nobody uses what comes of it.
     const unsigned char* matrix = index < Shape::column_tiles ? source.weight : source.weight2;
@@ -105,7 +101,7 @@ SIMT_PURE stage_copy stage_copy_of(const wgmma_source& source, uint32_t stage, u
 // What all of them bring.
 template <class Shape>
 SIMT_PURE uint32_t stage_copy_bytes(const wgmma_source& source) {
-    return Shape::weight_bytes + Shape::pieces * source.rows * 16;
+    return Shape::weight_bytes + source.rows * Shape::row_bytes;
 }
 
 // A place in the ring, and the parity of the phase in which it is used.
@@ -151,7 +147,8 @@ SIMT_FN uint32_t column_tile_of(uint32_t m) {
 // One stage that has arrived; its last products are under way when this returns. Fragments of two steps are held at a
 // time: more do not fit beside the sums.
 template <class Shape>
-SIMT_FN void wgmma_multiply_stage(const unsigned char* buffer, wgmma_sums<Shape>& sums, bool anew) {
+SIMT_FN void wgmma_multiply_stage(const unsigned char* buffer, uint32_t rows_present, wgmma_sums<Shape>& sums,
+                                  bool anew) {
     constexpr bool has_idle_warps = Shape::column_tiles < Shape::consumer_warps;
     const bool idle = has_idle_warps && column_tile_of<Shape>(0) >= Shape::column_tiles;
     const uint32_t rows_begin = shared_address(buffer) + Shape::weight_bytes;
@@ -171,7 +168,7 @@ SIMT_FN void wgmma_multiply_stage(const unsigned char* buffer, wgmma_sums<Shape>
         wgmma_fence();
         SIMT_UNROLL
         for (uint32_t half = 0; half < 2; ++half) {
-            const uint64_t rows = encode_matrix(stage_rows_place<Shape>(rows_begin, step * 2 + half));
+            const uint64_t rows = encode_matrix(stage_rows_place(rows_begin, rows_present, step * 2 + half));
             SIMT_UNROLL
             for (uint32_t tile = 0; tile < Shape::tiles; ++tile)
                 wgmma_bf16<Shape::rows>(sums.at[tile], a[tile][half], rows, !(anew && step == 0 && half == 0));
@@ -222,12 +219,12 @@ SIMT_FN void wgmma_multiply_stages(const wgmma_source& source, const unsigned ch
             wgmma_sums<Shape> partial;
             float scales[Shape::tiles];
             load_scales<Shape>(buffer, scales);
-            wgmma_multiply_stage<Shape>(buffer, partial, true);
+            wgmma_multiply_stage<Shape>(buffer, source.rows, partial, true);
             wgmma_wait<0>();
             settle_sums<Shape>(partial);
             wgmma_add_scaled<Shape>(scales, partial, sums);
         } else {
-            wgmma_multiply_stage<Shape>(buffer, sums, false);
+            wgmma_multiply_stage<Shape>(buffer, source.rows, sums, false);
             wgmma_wait<0>();
             settle_sums<Shape>(sums);
         }
@@ -238,20 +235,16 @@ SIMT_FN void wgmma_multiply_stages(const wgmma_source& source, const unsigned ch
     }
 }
 
-// Zeros for the rows that a tile does not have, in every stage: they are multiplied, too.
+// Zeros behind the rows of every stage, as far as a product of a tile with absent rows reads.
 template <class Shape>
-SIMT_FN void clear_absent_rows(const wgmma_source& source, unsigned char* shared) {
+SIMT_FN void clear_behind_rows(const wgmma_source& source, unsigned char* shared) {
     const uint32_t absent = Shape::rows - source.rows;
     if (absent == 0)
         return;
     const uint32_t slots = source.stages < Shape::stages ? source.stages : Shape::stages;
-    for (uint32_t index = threadIdx.x; index < slots * Shape::pieces * absent; index += Shape::threads) {
-        const uint32_t row = source.rows + index % absent;
-        const uint32_t piece = index / absent % Shape::pieces;
-        const uint32_t slot = index / absent / Shape::pieces;
-        store_vector(shared + slot * Shape::stage_bytes + Shape::weight_bytes + piece * Shape::piece_bytes + row * 16,
-                     uint4{0, 0, 0, 0});
-    }
+    unsigned char* behind = shared + Shape::weight_bytes + source.rows * Shape::row_bytes;
+    for (uint32_t index = threadIdx.x; index < slots * absent; index += Shape::threads)
+        store_vector(behind + index / absent * Shape::stage_bytes + index % absent * 16, uint4{0, 0, 0, 0});
     fence_proxy_async();
 }
 
@@ -268,7 +261,7 @@ SIMT_FN bool wgmma_multiply_tile(const wgmma_source& source, unsigned char* shar
         }
         mbarrier_init_fence();
     }
-    clear_absent_rows<Shape>(source, shared);
+    clear_behind_rows<Shape>(source, shared);
     __syncthreads();
     if (warp_of_thread() >= Shape::consumer_warps) {
         if constexpr (Shape::moves_registers)
@@ -304,21 +297,22 @@ SIMT_FN void for_wgmma_sums(const wgmma_source& source, const wgmma_sums<Shape>&
 
 // ---- rows as bulk copies want them ----------------------------------------------------------------------------------
 
-// Where 8 of K of a row lie among `rows` rows, in elements.
-SIMT_PURE constexpr uint64_t row_piece(uint64_t rows, uint64_t row, uint32_t piece) {
-    return (piece * rows + row) * 8;
+// Where element (row, column) of a tile of `rows` rows lies, from the tile's beginning, in elements. A tile begins at
+// its first row times the width.
+SIMT_PURE constexpr uint64_t tiled_element(uint32_t rows, uint32_t row, uint32_t column) {
+    return (uint64_t{column / 8} * rows + row) * 8 + column % 8;
 }
 
-// One row of x as BF16, padded with zeros up to `width`. The whole block.
-SIMT_FN void round_row(const float* x, uint32_t k, uint32_t width, uint16_t* rounded, uint64_t rows, uint64_t row) {
-    for (uint32_t piece = threadIdx.x; piece < width / 8; piece += blockDim.x) {
+// One row of x as BF16, padded with zeros up to `width`, into its tile. The whole block.
+SIMT_FN void round_row(const float* x, uint32_t k, uint32_t width, uint16_t* tile, uint32_t rows, uint32_t row) {
+    for (uint32_t column = threadIdx.x * 8; column < width; column += blockDim.x * 8) {
         float value[8];
         SIMT_UNROLL
         for (uint32_t i = 0; i < 8; ++i)
-            value[i] = piece * 8 + i < k ? x[piece * 8 + i] : 0.0f;
+            value[i] = column + i < k ? x[column + i] : 0.0f;
         const uint4 packed{bf16x2_of(value[0], value[1]), bf16x2_of(value[2], value[3]), bf16x2_of(value[4], value[5]),
                            bf16x2_of(value[6], value[7])};
-        store_vector(rounded + row_piece(rows, row, piece), packed);
+        store_vector(tile + tiled_element(rows, row, column), packed);
     }
 }
 

@@ -24,18 +24,18 @@ struct host_launcher {
         launch(shape, [&] { wgmma_prepare(args); });
     }
     template <class Shape>
-    void gate_up(const launch_shape& shape, const wgmma_expert_args& args) {
+    void gate_up(const launch_shape& shape, const expert_product_args& args) {
         launch(shape, [&] { wgmma_gate_up<Shape>(args); });
     }
     template <class Shape>
-    void down(const launch_shape& shape, const wgmma_expert_args& args) {
+    void down(const launch_shape& shape, const expert_product_args& args) {
         launch(shape, [&] { wgmma_down<Shape>(args); });
     }
-    void round(const launch_shape& shape, const gemm_kernel_args& args) {
+    void round(const launch_shape& shape, const wgmma_gemm_args& args) {
         launch(shape, [&] { wgmma_round_rows(args); });
     }
     template <class Shape>
-    void tiles(const launch_shape& shape, const gemm_kernel_args& args) {
+    void tiles(const launch_shape& shape, const wgmma_gemm_args& args) {
         launch(shape, [&] { wgmma_gemm<Shape>(args); });
     }
     template <weight_format format>

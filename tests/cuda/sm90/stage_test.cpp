@@ -13,13 +13,12 @@ namespace moira {
 namespace {
 
 constexpr uint32_t stages_of_k = 3;
-constexpr uint32_t rows_there_are = 150; // the tile's among others
-constexpr uint32_t first_row = 5;
 
 struct walked_shape {
     std::string name;
-    void (*copies)(uint32_t rows);
-    void (*rows)();
+    uint32_t rows; // at most
+    void (*check_copies)(uint32_t rows);
+    void (*check_rows)(uint32_t rows);
 };
 
 // A tile of `rows` rows in the second column block of a matrix whose last block is ragged.
@@ -28,8 +27,7 @@ wgmma_source source_of(const std::vector<uint16_t>& x, const std::vector<unsigne
     wgmma_source source{};
     source.weight = weights.data();
     source.weight2 = weights.data() + weights.size() / 2;
-    source.x = reinterpret_cast<const unsigned char*>(x.data() + row_piece(rows_there_are, first_row, 0));
-    source.x_piece_bytes = rows_there_are * 16;
+    source.x = reinterpret_cast<const unsigned char*>(x.data());
     source.rows = rows;
     source.column_tile = Shape::column_tiles;
     source.column_tiles = Shape::column_tiles + 1;
@@ -37,10 +35,11 @@ wgmma_source source_of(const std::vector<uint16_t>& x, const std::vector<unsigne
     return source;
 }
 
-// Every byte of a stage is written by one copy or belongs to an absent row; sizes add up and are what hardware takes.
+// Every byte of a stage is written by one copy, up to the end of the rows that there are; sizes add up and are what
+// hardware takes.
 template <class Shape>
 void check_copies(uint32_t rows) {
-    const std::vector<uint16_t> x(rows_there_are * stages_of_k * Shape::stage_k);
+    const std::vector<uint16_t> x(rows * stages_of_k * Shape::stage_k);
     const std::vector<unsigned char> weights(2 * (Shape::column_tiles + 1) * stages_of_k * Shape::tile_bytes);
     const wgmma_source source = source_of<Shape>(x, weights, rows);
     for (uint32_t stage = 0; stage < stages_of_k; ++stage) {
@@ -64,21 +63,21 @@ void check_copies(uint32_t rows) {
         CHECK(bytes == stage_copy_bytes<Shape>(source));
         CHECK(bytes < 1u << 20); // an mbarrier counts no further
         for (uint32_t i = 0; i < Shape::stage_bytes; ++i) {
-            const bool absent = i >= Shape::weight_bytes && (i - Shape::weight_bytes) % Shape::piece_bytes / 16 >= rows;
-            REQUIRE(written[i] == (absent ? 0 : 1));
+            const bool behind = i >= Shape::weight_bytes + rows * Shape::row_bytes;
+            REQUIRE(written[i] == (behind ? 0 : 1));
         }
     }
 }
 
 // The rows of a stage as its copies leave them: element (row, k) holds row * stage_k + k.
 template <class Shape>
-std::vector<unsigned char> stage_with_rows() {
-    std::vector<uint16_t> x(rows_there_are * Shape::stage_k);
-    for (uint32_t row = 0; row < Shape::rows; ++row)
+std::vector<unsigned char> stage_with_rows(uint32_t rows) {
+    std::vector<uint16_t> x(rows * Shape::stage_k);
+    for (uint32_t row = 0; row < rows; ++row)
         for (uint32_t k = 0; k < Shape::stage_k; ++k)
-            x[row_piece(rows_there_are, first_row + row, k / 8) + k % 8] = uint16_t(row * Shape::stage_k + k);
+            x[tiled_element(rows, row, k)] = uint16_t(row * Shape::stage_k + k);
     std::vector<unsigned char> weights(2 * (Shape::column_tiles + 1) * stages_of_k * Shape::tile_bytes);
-    const wgmma_source source = source_of<Shape>(x, weights, Shape::rows);
+    const wgmma_source source = source_of<Shape>(x, weights, rows);
     std::vector<unsigned char> stage(Shape::stage_bytes);
     for (uint32_t index = 0; index < stage_copies<Shape>; ++index) {
         const stage_copy copy = stage_copy_of<Shape>(source, 0, index);
@@ -87,31 +86,36 @@ std::vector<unsigned char> stage_with_rows() {
     return stage;
 }
 
-// Every descriptor of every place in the ring reads each row's 16 of K once, inside its stage, conflict-free.
+// Every descriptor of every place in the ring reads each row's 16 of K once, and where rows are absent what was copied
+// or cleared (clear_behind_rows): inside its stage, conflict-free.
 template <class Shape>
-void check_rows() {
-    const std::vector<unsigned char> stage = stage_with_rows<Shape>();
+void check_rows(uint32_t rows) {
+    const std::vector<unsigned char> stage = stage_with_rows<Shape>(rows);
+    const uint32_t cleared_end = Shape::weight_bytes + rows * Shape::row_bytes + (Shape::rows - rows) * 16;
+    REQUIRE(cleared_end <= Shape::stage_bytes);
     for (uint32_t slot = 0; slot < Shape::stages; ++slot) {
         const uint32_t begin = 1024 + slot * Shape::stage_bytes; // behind other shared memory
-        std::vector<uint32_t> read(Shape::rows * Shape::stage_k);
+        std::vector<uint32_t> read(rows * Shape::stage_k);
         for (uint32_t step = 0; step < Shape::stage_k / 16; ++step) {
-            const matrix_place asked = stage_rows_place<Shape>(begin + Shape::weight_bytes, step);
+            const matrix_place asked = stage_rows_place(begin + Shape::weight_bytes, rows, step);
             const matrix_place place = decode_matrix(encode_matrix(asked));
             REQUIRE(place.start == asked.start);
             REQUIRE(place.leading_bytes == asked.leading_bytes);
             REQUIRE(place.stride_bytes == asked.stride_bytes);
             for (uint32_t row = 0; row < Shape::rows; ++row)
-                for (uint32_t k = 0; k < 16; ++k) {
-                    const uint32_t address = matrix_piece_address(place, row, k / 8) + k % 8 * 2;
+                for (uint32_t piece = 0; piece < 2; ++piece) {
+                    const uint32_t address = matrix_piece_address(place, row, piece);
+                    REQUIRE(address % 16 == 0);
                     REQUIRE(address >= begin + Shape::weight_bytes);
-                    REQUIRE(address + 2 <= begin + Shape::stage_bytes);
-                    uint16_t element;
-                    std::memcpy(&element, stage.data() + (address - begin), 2);
-                    REQUIRE(element == row * Shape::stage_k + step * 16 + k);
-                    ++read[element];
+                    REQUIRE(address + 16 <= begin + cleared_end);
                     // Eight rows of a piece fill the 32 banks once.
-                    CHECK(matrix_piece_address(place, row, k / 8) ==
-                          matrix_piece_address(place, row / 8 * 8, k / 8) + row % 8 * 16);
+                    REQUIRE(address == matrix_piece_address(place, row / 8 * 8, piece) + row % 8 * 16);
+                    for (uint32_t k = 0; k < 8 && row < rows; ++k) {
+                        uint16_t element;
+                        std::memcpy(&element, stage.data() + (address - begin) + k * 2, 2);
+                        REQUIRE(element == row * Shape::stage_k + step * 16 + piece * 8 + k);
+                        ++read[element];
+                    }
                 }
         }
         for (const uint32_t times : read)
@@ -121,7 +125,7 @@ void check_rows() {
 
 template <class Shape>
 walked_shape walked(const std::string& name) {
-    return {name, check_copies<Shape>, check_rows<Shape>};
+    return {name, Shape::rows, check_copies<Shape>, check_rows<Shape>};
 }
 
 template <weight_format format>
@@ -146,18 +150,19 @@ std::vector<walked_shape> all_shapes() {
 } // namespace
 
 TEST_CASE("the bulk copies of a stage fill it once, in sizes that hardware takes and the barrier expects") {
-    for (const walked_shape& shape : all_shapes()) {
-        INFO(shape.name);
-        for (const uint32_t rows : {1u, 7u, 8u})
-            shape.copies(rows);
-    }
+    for (const walked_shape& shape : all_shapes())
+        for (const uint32_t rows : {1u, shape.rows - 1, shape.rows}) {
+            INFO(shape.name, ", ", rows, " present");
+            shape.check_copies(rows);
+        }
 }
 
 TEST_CASE("the descriptors of a stage read every row's K once, where the copies put it, without bank conflicts") {
-    for (const walked_shape& shape : all_shapes()) {
-        INFO(shape.name);
-        shape.rows();
-    }
+    for (const walked_shape& shape : all_shapes())
+        for (const uint32_t rows : {1u, 5u, shape.rows}) {
+            INFO(shape.name, ", ", rows, " present");
+            shape.check_rows(rows);
+        }
 }
 
 } // namespace moira

@@ -35,7 +35,7 @@ message(STATUS "CUDA plugins: ${MOIRA_CUDA_ENABLED} (MOIRA_CUDA=${MOIRA_CUDA})")
 # errors in both passes; what ptxas says about registers, spills and shared memory is kept beside each object file
 # (tests/cuda reads it).
 function(moira_cuda_objects name)
-  cmake_parse_arguments(ARG "" "ARCHITECTURES" "SOURCES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "ARCHITECTURES;SOURCES" ${ARGN})
   add_library(${name} OBJECT ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   set_target_properties(${name} PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF

@@ -217,7 +217,9 @@ typedef struct moira_op_header {
 
 enum {
     MOIRA_COMPUTE_F32 = 0,  /* multiply and add in float32 (routers and whatever must not lose bits) */
-    MOIRA_COMPUTE_AUTO = 1  /* the plugin's best: may round activations to the weight's type before multiplying */
+    MOIRA_COMPUTE_AUTO = 1, /* the plugin's best: may round activations to the weight's type before multiplying */
+    MOIRA_COMPUTE_LIBRARY = 2 /* gemm only, an offer: as AUTO, by the vendor's library and in its layout of weights; the
+                               * answer to op_query says whether rows are exact, and has a numerics_id of its own */
 };
 
 /* out[r] = table[token_ids[r]], widened to f32. table: [vocabulary, width], row-major, as stored. */

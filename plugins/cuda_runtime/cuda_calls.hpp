@@ -15,6 +15,8 @@ struct cuda_description {
     uint64_t memory_bytes;
 };
 
+struct cublas_calls;
+
 struct cuda_calls {
     const char* (*error_text)(int code);
     int (*device_count)(int* count);
@@ -46,6 +48,12 @@ struct cuda_calls {
     int (*capture_end)(void* stream, void** graph); // an executable graph
     int (*graph_launch)(void* graph, void* stream);
     int (*graph_destroy)(void* graph);
+
+    // Rows of `row_bytes` bytes, `to_stride` and `from_stride` bytes apart.
+    int (*copy_rows)(void* to, uint64_t to_stride, const void* from, uint64_t from_stride, uint64_t row_bytes,
+                     uint64_t rows, void* stream);
+    // cuBLASLt, see cublas_calls.hpp; null with a reason.
+    const cublas_calls* (*load_library)(char* reason, uint64_t reason_bytes);
 };
 
 // The real one, linked against the static CUDA runtime.

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda_kernels.hpp"
 #include "plugins/cuda_runtime/cuda_calls.hpp"
+#include "plugins/cuda_runtime/library_gemm.hpp"
 #include "plugins/plugin_base/plugin_base.hpp"
 
 #include <atomic>
@@ -52,6 +53,7 @@ struct moira_device {
     std::atomic<bool> lost{false};
     std::mutex streams_mutex;
     std::vector<moira_stream*> streams; // releases wait for them
+    moira::library_gemm library;        // opened when the first op asks for it
 };
 
 struct moira_buffer {
@@ -108,6 +110,7 @@ struct moira_op {
     moira::any_op_desc desc;
     uint32_t expert_layout_id;
     uint64_t workspace_bytes;
+    const moira::library_product* library; // of the device; null: by the plugin's own kernel
 };
 
 namespace moira {
@@ -128,6 +131,9 @@ void destroy_object(const moira_host& host, T* object) {
     object->~T();
     host.release(host.context, object);
 }
+
+// What the plugin takes, as far as descriptors can ask.
+op_capabilities capabilities_of(const cuda_plugin& plugin);
 
 // The C interface, see moira_plugin.h.
 moira_status cuda_device_open(const cuda_plugin& plugin, const moira_host* host, uint32_t index, moira_device** device);

@@ -1,4 +1,5 @@
 // The table of cuda_calls.hpp, filled in with the static CUDA runtime. Nothing here runs before a device is opened.
+#include "plugins/cuda_runtime/cublas_calls.hpp"
 #include "plugins/cuda_runtime/cuda_calls.hpp"
 
 #include <cstdio>
@@ -154,6 +155,12 @@ int graph_destroy(void* graph) {
     return taken(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
+int copy_rows(void* to, uint64_t to_stride, const void* from, uint64_t from_stride, uint64_t row_bytes, uint64_t rows,
+              void* stream) {
+    return taken(
+        cudaMemcpy2DAsync(to, to_stride, from, from_stride, row_bytes, rows, cudaMemcpyDefault, stream_of(stream)));
+}
+
 } // namespace
 
 const cuda_calls& cuda_runtime_calls() {
@@ -163,7 +170,7 @@ const cuda_calls& cuda_runtime_calls() {
                                          stream_destroy, stream_synchronize, copy,          fill,
                                          event_create,   event_destroy,      event_record,  event_wait,
                                          event_query,    event_synchronize,  capture_begin, capture_end,
-                                         graph_launch,   graph_destroy};
+                                         graph_launch,   graph_destroy,      copy_rows,     load_cublas};
     return calls;
 }
 

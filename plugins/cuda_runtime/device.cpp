@@ -163,6 +163,7 @@ void cuda_device_close(moira_device* device) {
     if (!device)
         return;
     (void)device->calls->select(device->ordinal);
+    close_library(device->library);
     if (device->memory_stream) {
         (void)device->calls->stream_synchronize(device->memory_stream);
         (void)device->calls->stream_destroy(device->memory_stream);

@@ -12,9 +12,8 @@ constexpr const char* op_names[MOIRA_OP_COUNT] = {"embedding",     "rmsnorm",   
                                                   "attention_gqa", "attention_mla", "gemm", "router_topk",
                                                   "expert_ffn",    "combine"};
 
-op_capabilities capabilities_of(const cuda_plugin& plugin) {
-    const cuda_kernels& kernels = plugin.kernels();
-    return {plugin.name, kernels.kv_bf16_supported, kernels.weight_supported};
+bool by_library(const any_op_desc& desc) {
+    return desc.header.op == MOIRA_OP_GEMM && desc.gemm.compute == MOIRA_COMPUTE_LIBRARY;
 }
 
 // Calls function(op of the table, descriptor of its type, null pointer to its arguments' type).
@@ -52,7 +51,7 @@ moira_status check_kernel(const cuda_plugin& plugin, const moira_op_header* head
         const char* name = op_names[desc.header.op];
         if (!op.launch)
             return report(MOIRA_UNSUPPORTED, "%s has no kernel for %s yet", plugin.name, name);
-        const char* missing = op.limit ? op.limit(typed) : nullptr;
+        const char* missing = by_library(desc) ? library_gemm_limit(desc.gemm) : op.limit ? op.limit(typed) : nullptr;
         return missing ? report(MOIRA_UNSUPPORTED, "%s: %s %s", plugin.name, name, missing) : MOIRA_OK;
     });
 }
@@ -138,12 +137,35 @@ int launch_entry(moira_stream& stream, const moira_launch& entry) {
     stream.slot_ops[slot] = op.desc.header.op;
     const cuda_launch launch{stream.stream, reinterpret_cast<step_error_slot*>(stream.slots + slot),
                              stream.device->description.multiprocessors, op.expert_layout_id};
+    if (op.library)
+        return launch_library_gemm(stream, *op.library, op.desc.gemm, *static_cast<const moira_gemm_args*>(entry.args));
     return with_op(stream.device->plugin->kernels(), op.desc, [&](const auto& kernel, const auto& desc) {
         return kernel.launch(desc, args_as(kernel, entry.args), launch);
     });
 }
 
 } // namespace
+
+namespace {
+
+// What the library makes different: whose numbers, and what is promised.
+moira_status query_library(moira_device& device, const any_op_desc& desc, moira_op_support& support) {
+    const library_product* product = nullptr;
+    if (const moira_status status = find_library_product(device, desc.gemm, &product))
+        return status;
+    const uint64_t version = device.library.calls->version();
+    support.row_exact = library_rows_proven(device.description.compute_major, version) ? 1 : 0;
+    std::snprintf(support.numerics_id, sizeof support.numerics_id, "%.15s/cublaslt-%llu",
+                  device.plugin->kernels().numerics_id, static_cast<unsigned long long>(version % 1000000));
+    return MOIRA_OK;
+}
+
+} // namespace
+
+op_capabilities capabilities_of(const cuda_plugin& plugin) {
+    const cuda_kernels& kernels = plugin.kernels();
+    return {plugin.name, kernels.kv_bf16_supported, kernels.weight_supported, kernels.round_rows != nullptr};
+}
 
 moira_status cuda_op_query(moira_device* device, const moira_op_header* desc, moira_op_support* support) {
     if (!device || !support || support->struct_size < sizeof *support)
@@ -157,7 +179,9 @@ moira_status cuda_op_query(moira_device* device, const moira_op_header* desc, mo
     support->kv_type_wanted = plugin.kernels().kv_type_wanted;
     std::snprintf(support->numerics_id, sizeof support->numerics_id, "%s", plugin.kernels().numerics_id);
     any_op_desc checked{};
-    const moira_status status = check_kernel(plugin, desc, checked);
+    moira_status status = check_kernel(plugin, desc, checked);
+    if (status == MOIRA_OK && by_library(checked))
+        status = query_library(*device, checked, *support);
     if (status == MOIRA_OK) {
         support->score = plugin.score;
         std::snprintf(support->reason, sizeof support->reason, "%s", device->description.name);
@@ -177,17 +201,24 @@ moira_status cuda_op_prepare(moira_device* device, const moira_op_header* desc, 
     any_op_desc checked{};
     if (const moira_status status = check_kernel(plugin, desc, checked))
         return status;
+    const library_product* library = nullptr;
+    if (by_library(checked))
+        if (const moira_status status = find_library_product(*device, checked.gemm, &library))
+            return status;
     auto* created = create_object<moira_op>(*device->host);
     if (!created)
         return report(MOIRA_OUT_OF_MEMORY, "the host has no memory for an op");
     created->device = device;
     created->desc = checked;
+    created->library = library;
     if (checked.header.op == MOIRA_OP_EXPERT_FFN)
         created->expert_layout_id =
             packed_layout_id(plugin.kernels().packing.layout_base, MOIRA_PACK_EXPERT, checked.expert_ffn.quantization);
-    created->workspace_bytes = with_op(plugin.kernels(), checked, [](const auto& kernel, const auto& typed) {
-        return kernel.workspace_bytes ? kernel.workspace_bytes(typed) : uint64_t{0};
-    });
+    created->workspace_bytes = library
+                                   ? library_gemm_workspace(checked.gemm)
+                                   : with_op(plugin.kernels(), checked, [](const auto& kernel, const auto& typed) {
+                                         return kernel.workspace_bytes ? kernel.workspace_bytes(typed) : uint64_t{0};
+                                     });
     *op = created;
     *workspace_bytes = created->workspace_bytes;
     return MOIRA_OK;

@@ -1,4 +1,5 @@
 // The table of the C interface and the two exported functions.
+#include "kernels/reference/reference_kernels.hpp"
 #include "plugins/cuda_runtime/cuda_runtime.hpp"
 
 #include <exception>
@@ -95,27 +96,28 @@ void op_destroy(moira_op* op) {
         destroy_object(*op->device->host, op);
 }
 
-op_capabilities capabilities_of(const moira_device& device) {
-    const cuda_kernels& kernels = device.plugin->kernels();
-    return {device.plugin->name, kernels.kv_bf16_supported, kernels.weight_supported};
-}
-
 moira_status without_device() {
     return report(MOIRA_INVALID_ARGUMENT, "packing needs a device");
 }
 
+// A library reads weights as they are stored; a descriptor that is too short is refused by whoever packs.
+packing_kernels packing_for(const moira_device& device, const moira_pack_desc* desc) {
+    const bool by_library = desc && desc->struct_size >= sizeof *desc && desc->compute == MOIRA_COMPUTE_LIBRARY;
+    return by_library ? reference_packing() : device.plugin->kernels().packing;
+}
+
 moira_status pack_query(moira_device* device, const moira_pack_desc* desc, moira_pack_info* info) {
-    return device ? query_packing(capabilities_of(*device), device->plugin->kernels().packing, desc, info)
+    return device ? query_packing(capabilities_of(*device->plugin), packing_for(*device, desc), desc, info)
                   : without_device();
 }
 moira_status pack(moira_device* device, const moira_pack_desc* desc, const moira_pack_source* sources, void* packed,
                   void*) {
-    return device ? pack_weights(capabilities_of(*device), device->plugin->kernels().packing, desc, sources, packed)
+    return device ? pack_weights(capabilities_of(*device->plugin), packing_for(*device, desc), desc, sources, packed)
                   : without_device();
 }
 moira_status unpack(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
                     void*) {
-    return device ? unpack_weights(capabilities_of(*device), device->plugin->kernels().packing, desc, packed, weights)
+    return device ? unpack_weights(capabilities_of(*device->plugin), packing_for(*device, desc), desc, packed, weights)
                   : without_device();
 }
 

@@ -134,11 +134,13 @@ moira_status check(const op_capabilities& plugin, const moira_attention_mla_desc
 moira_status check(const op_capabilities& plugin, const moira_gemm_desc& desc) {
     const bound bounds[] = {{"n", desc.n, 1, dimension_limit},
                             {"k", desc.k, 1, dimension_limit},
-                            {"compute", desc.compute, MOIRA_COMPUTE_F32, MOIRA_COMPUTE_AUTO},
+                            {"compute", desc.compute, MOIRA_COMPUTE_F32, MOIRA_COMPUTE_LIBRARY},
                             {"accumulate", desc.accumulate, 0, 1},
                             {"has_bias", desc.has_bias, 0, 1}};
     if (const moira_status status = check_bounds(bounds))
         return status;
+    if (desc.compute == MOIRA_COMPUTE_LIBRARY && !plugin.gemm_library_supported)
+        return report(MOIRA_UNSUPPORTED, "%s has no library for gemm", plugin.name);
     return check_weight(plugin, desc.quantization);
 }
 

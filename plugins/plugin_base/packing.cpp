@@ -31,6 +31,8 @@ moira_status check_desc(const op_capabilities& plugin, const moira_pack_desc* de
     if (!plugin.weight_supported(quantization))
         return report(MOIRA_UNSUPPORTED, "%s cannot pack weight type %u with scale mode %u, scale type %u", plugin.name,
                       quantization.weight_type, quantization.scale_mode, quantization.scale_type);
+    if (desc->compute == MOIRA_COMPUTE_LIBRARY && (desc->kind != MOIRA_PACK_GEMM || !plugin.gemm_library_supported))
+        return report(MOIRA_UNSUPPORTED, "%s packs no such weights for a library", plugin.name);
     switch (desc->kind) {
     case MOIRA_PACK_GEMM:
     case MOIRA_PACK_EXPERT:

@@ -25,6 +25,7 @@ struct op_capabilities {
     const char* name;
     bool kv_bf16_supported; // F32 always is
     bool (*weight_supported)(const moira_quantization& quantization);
+    bool gemm_library_supported = false; // MOIRA_COMPUTE_LIBRARY
 };
 
 // Remembers a message for last_error and returns the code.

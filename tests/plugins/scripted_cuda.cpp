@@ -1,5 +1,6 @@
 #include "tests/plugins/scripted_cuda.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -222,6 +223,24 @@ constexpr cuda_calls calls = {
             machine().graphs.erase(graph);
             return come("graph_destroy");
         },
+    .copy_rows =
+        [](void* to, std::uint64_t to_stride, const void* from, std::uint64_t from_stride, std::uint64_t row_bytes,
+           std::uint64_t rows, void* stream) {
+            const int code = come("copy_rows");
+            if (code == 0)
+                machine().queue(stream, [=] {
+                    for (std::uint64_t row = 0; row < rows; ++row)
+                        std::memcpy(static_cast<char*>(to) + row * to_stride,
+                                    static_cast<const char*>(from) + row * from_stride, row_bytes);
+                });
+            return code;
+        },
+    .load_library = [](char* reason, std::uint64_t reason_bytes) -> const cublas_calls* {
+        ++machine().calls["load_library"];
+        if (!machine().library)
+            std::snprintf(reason, reason_bytes, "the scripted machine has no cuBLASLt");
+        return machine().library;
+    },
 };
 
 } // namespace

@@ -28,6 +28,7 @@ struct scripted_machine {
     std::map<void*, scripted_stream> streams;
     std::map<void*, std::shared_ptr<bool>> events; ///< of the last record: whether it is done
     int pools = 0;
+    const cublas_calls* library = nullptr; ///< cuBLASLt, when it is there
     bool capturing = false;
     std::vector<std::function<void()>> captured;
     std::map<void*, std::vector<std::function<void()>>> graphs;

@@ -33,4 +33,15 @@ int sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const cu
     return int(launcher.status);
 }
 
+int sm80_round_rows(const float* x, uint64_t x_stride, uint32_t rows, uint32_t k, uint16_t* out,
+                    const cuda_launch& launch) {
+    gemm_kernel_args args{};
+    args.x = x;
+    args.x_stride = x_stride;
+    args.x_rounded = out;
+    args.x_width = args.k = k;
+    args.rows = rows;
+    return int(launch_kernel(gemm_round_rows, launch_shape{rows, 1, 1, gemm_round_threads, 0}, args, launch.stream));
+}
+
 } // namespace moira

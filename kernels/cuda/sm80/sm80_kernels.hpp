@@ -22,6 +22,9 @@ uint64_t sm80_expert_ffn_workspace(const moira_expert_ffn_desc& desc);
 int sm80_gemm(const moira_gemm_desc& desc, const moira_gemm_args& args, const cuda_launch& launch);
 const char* sm80_gemm_limit(const moira_gemm_desc& desc);
 uint64_t sm80_gemm_workspace(const moira_gemm_desc& desc);
+// The first step of sm80_gemm alone.
+int sm80_round_rows(const float* x, uint64_t x_stride, uint32_t rows, uint32_t k, uint16_t* out,
+                    const cuda_launch& launch);
 
 // Keys and values in BF16 only. kv.slot_stride and kv.value_offset: multiples of 8 elements, kv.pool aligned to 16
 // bytes, else the launch is refused (cudaErrorInvalidValue).

@@ -11,10 +11,10 @@ namespace moira {
 namespace {
 
 constexpr std::uint32_t page_tokens = 4;
-constexpr std::uint32_t pages = 40;
 
 /// A step with one chunk of prefill, a first token, and a long decode; pages lie shuffled in the pool.
 struct paged_step {
+    std::uint32_t pages; // in the pool
     std::vector<moira_attention_row> rows;
     std::vector<std::int32_t> page_table;
     std::vector<std::uint32_t> used_slots;
@@ -25,14 +25,15 @@ struct sequence_shape {
     std::int32_t first_row; // position of its first row in this step
 };
 
-paged_step make_step(const std::vector<sequence_shape>& sequences) {
+paged_step make_step(const std::vector<sequence_shape>& sequences, std::uint32_t pages) {
     paged_step step;
+    step.pages = pages;
     std::int32_t next_page = 0;
     for (const sequence_shape& sequence : sequences) {
         const auto offset = static_cast<std::int32_t>(step.page_table.size());
         for (std::int32_t token = 0; token < sequence.tokens; ++token) {
             if (token % static_cast<std::int32_t>(page_tokens) == 0) {
-                // 7 and 40 share no factor: all pages in an order of their own.
+                // 7 and `pages` share no factor: all pages in an order of their own.
                 step.page_table.push_back((next_page++ * 7 + 3) % static_cast<std::int32_t>(pages));
             }
             step.used_slots.push_back(static_cast<std::uint32_t>(step.page_table.back()) * page_tokens +
@@ -46,7 +47,8 @@ paged_step make_step(const std::vector<sequence_shape>& sequences) {
 
 std::vector<std::byte> fill_pool(const paged_step& step, std::uint32_t kv_type, std::uint32_t slot_width,
                                  std::uint32_t slot_stride, float scale) {
-    std::vector<float> pool(std::size_t{pages} * page_tokens * slot_stride, std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> pool(std::size_t{step.pages} * page_tokens * slot_stride,
+                            std::numeric_limits<float>::quiet_NaN());
     std::uint64_t seed = 1;
     for (const std::uint32_t slot : step.used_slots) {
         const auto values = random_floats(seed++, slot_width, scale);
@@ -101,11 +103,12 @@ struct gqa_shape {
     bool sinks;
     std::vector<sequence_shape> sequences;
     std::uint32_t kv_type = MOIRA_TYPE_F32;
+    std::uint32_t pages = 40;
 };
 
 void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
     auto data = std::make_shared<attention_data>();
-    data->step = make_step(given.sequences);
+    data->step = make_step(given.sequences, given.pages);
     const auto rows = static_cast<std::uint32_t>(data->step.rows.size());
     auto desc = make_desc<moira_attention_gqa_desc>(MOIRA_OP_ATTENTION_GQA, rows);
     desc.heads = given.heads;
@@ -113,7 +116,7 @@ void add_gqa(std::vector<op_case>& cases, const gqa_shape& given) {
     desc.head_dim = given.head_dim;
     desc.kv_type = given.kv_type;
     desc.page_tokens = page_tokens;
-    desc.pages = pages;
+    desc.pages = given.pages;
     desc.context_max = 128;
     desc.window = given.window;
     desc.sinks = given.sinks ? 1 : 0;
@@ -149,6 +152,7 @@ struct mla_shape {
     std::uint32_t kv_rank;
     std::vector<sequence_shape> sequences;
     std::uint32_t kv_type = MOIRA_TYPE_F32;
+    std::uint32_t pages = 40;
 };
 
 moira_pack_desc pack_desc_of(const moira_attention_mla_desc& desc) {
@@ -167,7 +171,7 @@ moira_pack_desc pack_desc_of(const moira_attention_mla_desc& desc) {
 
 void add_mla(std::vector<op_case>& cases, const mla_shape& given, const moira_quantization& quantization) {
     auto data = std::make_shared<attention_data>();
-    data->step = make_step(given.sequences);
+    data->step = make_step(given.sequences, given.pages);
     const auto rows = static_cast<std::uint32_t>(data->step.rows.size());
     auto desc = make_desc<moira_attention_mla_desc>(MOIRA_OP_ATTENTION_MLA, rows);
     desc.heads = given.heads;
@@ -177,7 +181,7 @@ void add_mla(std::vector<op_case>& cases, const mla_shape& given, const moira_qu
     desc.kv_rank = given.kv_rank;
     desc.kv_type = given.kv_type;
     desc.page_tokens = page_tokens;
-    desc.pages = pages;
+    desc.pages = given.pages;
     desc.context_max = 128;
     desc.scale = 1.0f / std::sqrt(static_cast<float>(given.key_dim + given.rope_dim));
     desc.quantization = quantization;
@@ -232,6 +236,40 @@ void add_attention_cases(std::vector<op_case>& cases) {
         add_mla(cases, {2, 17, 6, 19, 37, mixed}, plain(type));
         add_mla(cases, {4, 32, 16, 32, 64, {{40, 0}}}, plain(type)); // large enough for a team
     }
+}
+
+namespace {
+
+/// Rows of all kinds: a chunk of prefill, a first token, a long decode, then whole prompts.
+std::vector<sequence_shape> sequences_of(std::uint32_t rows) {
+    std::vector<sequence_shape> sequences = {{13, 9}, {1, 0}, {61, 60}};
+    for (std::uint32_t made = 6; made < rows;) {
+        const std::uint32_t count = std::min(rows - made, 100u);
+        sequences.push_back({static_cast<std::int32_t>(count), 0});
+        made += count;
+    }
+    return sequences;
+}
+
+} // namespace
+
+void add_attention_sweep(std::vector<op_case>& cases, std::uint32_t rows) {
+    const auto mixed = sequences_of(rows);
+    const std::uint32_t pages = rows / page_tokens + 32; // of whole prompts, and what the first three hold
+    add_gqa(cases, {4, 2, 16, 0, false, mixed, MOIRA_TYPE_F32, pages});
+    add_gqa(cases, {8, 2, 64, 0, false, mixed, MOIRA_TYPE_BF16, pages});
+    add_gqa(cases, {4, 1, 128, 8, true, mixed, MOIRA_TYPE_BF16, pages});
+    add_mla(cases, {4, 32, 16, 32, 64, mixed, MOIRA_TYPE_F32, pages}, plain(MOIRA_TYPE_F32));
+    add_mla(cases, {4, 32, 16, 32, 64, mixed, MOIRA_TYPE_BF16, pages}, plain(MOIRA_TYPE_BF16));
+}
+
+std::vector<op_case> sweep_cases(std::uint32_t rows) {
+    std::vector<op_case> cases;
+    add_row_op_sweep(cases, rows);
+    add_attention_sweep(cases, rows);
+    add_gemm_sweep(cases, rows);
+    add_expert_sweep(cases, rows);
+    return cases;
 }
 
 std::vector<op_case> all_cases() {

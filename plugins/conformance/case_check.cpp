@@ -1,10 +1,10 @@
+#include "plugins/conformance/case_runs.hpp"
 #include "plugins/conformance/checks.hpp"
 #include "plugins/conformance/tolerance.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 
 namespace moira {
@@ -38,35 +38,6 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
     return largest == 0 ? 0 : largest / root_mean_square(want);
 }
 
-bool same_bits(const case_output& a, const case_output& b) {
-    return a.values.size() == b.values.size() && a.ids == b.ids &&
-           (a.values.empty() || std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(float)) == 0);
-}
-
-/// The part of a whole run that belongs to a slice.
-case_output part_of(const case_output& whole, const op_case& each, row_slice slice) {
-    case_output part;
-    part.values = rows_of(whole.values, each.width, slice.begin, slice.count);
-    part.ids = rows_of(whole.ids, each.id_width, slice.begin, slice.count);
-    return part;
-}
-
-/// Runs on a session of its own; reports what failed. False then.
-bool run(const op_provider& provider, const op_case& each, row_slice slice, const char* check, check_log& log,
-         case_output& out) {
-    device_session session(provider);
-    out = each.run(session, slice);
-    if (session.failed()) {
-        log.fail(each.name, check, provider.plugin + ": " + session.failure());
-        return false;
-    }
-    if (out.error.code != MOIRA_ERROR_NONE) {
-        log.fail(each.name, check, provider.plugin + ": unexpected error word " + std::to_string(out.error.code));
-        return false;
-    }
-    return true;
-}
-
 void compare_with_reference(const op_case& each, const case_output& got, const case_output& want, check_log& log) {
     const tolerance& limit = tolerance_for(each.header().op, each.narrow);
     const double far = distance(got.values, want.values);
@@ -75,29 +46,21 @@ void compare_with_reference(const op_case& each, const case_output& got, const c
                got.ids == want.ids ? measured : "other ids than cpu_reference");
 }
 
-void check_rows(const op_provider& tested, const op_case& each, const case_output& whole, check_log& log) {
+void check_rows(const op_provider& tested, const op_case& each, const case_output& whole, bool promised,
+                check_log& log) {
     const std::uint32_t half = each.rows / 2;
     std::vector<row_slice> slices = {{0, 1}, {each.rows - 1, 1}, {half, 1}};
     if (half > 0) {
         slices.push_back({0, half});
         slices.push_back({half, each.rows - half});
     }
-    for (const row_slice slice : slices) {
-        case_output part;
-        if (!run(tested, each, slice, "rows", log, part))
-            return;
-        if (!same_bits(part, part_of(whole, each, slice)))
-            return log.fail(each.name, "rows",
-                            "rows " + std::to_string(slice.begin) + " + " + std::to_string(slice.count) +
-                                " alone have other bits than among " + std::to_string(each.rows));
-    }
-    log.pass(each.name, "rows");
+    compare_slices(tested, each, whole, slices, promised, "rows", log);
 }
 
 void check_teams(const conformance_subjects& subjects, const op_case& each, const case_output& alone, check_log& log) {
     for (std::size_t i = 1; i < subjects.tested.size(); ++i) {
         case_output shared;
-        if (!run(*subjects.tested[i], each, {0, each.rows}, "team", log, shared))
+        if (!run_case(*subjects.tested[i], each, {0, each.rows}, "team", log, shared))
             return;
         if (!same_bits(shared, alone))
             return log.fail(each.name, "team", "a team of " + std::to_string(i + 1) + " gives other bits than one");
@@ -110,22 +73,17 @@ void check_teams(const conformance_subjects& subjects, const op_case& each, cons
 void check_case(const conformance_subjects& subjects, const op_case& each, check_log& log) {
     const op_provider& tested = *subjects.tested.front();
     moira_op_support support{};
-    support.struct_size = sizeof support;
-    const moira_status status = tested.api->op_query(tested.device, &each.header(), &support);
-    if (status != MOIRA_OK)
-        return log.fail(each.name, "query", "op_query returned " + std::to_string(status));
-    support.reason[sizeof support.reason - 1] = 0;
-    if (support.score <= 0)
-        return log.skip(each.name, "query", support.reason);
+    if (!ask_support(tested, each, support, log))
+        return;
     log.expect(support.numerics_id[0] != 0, each.name, "query", "a supported op without numerics_id");
     case_output got;
-    if (!run(tested, each, {0, each.rows}, "reference", log, got))
+    if (!run_case(tested, each, {0, each.rows}, "reference", log, got))
         return;
     case_output want;
-    if (run(*subjects.reference, each, {0, each.rows}, "reference", log, want))
+    if (run_case(*subjects.reference, each, {0, each.rows}, "reference", log, want))
         compare_with_reference(each, got, want, log);
-    if (support.row_exact)
-        check_rows(tested, each, got, log);
+    if (support.row_exact || each.offer)
+        check_rows(tested, each, got, support.row_exact != 0, log);
     else
         log.fail(each.name, "rows", "the plugin does not promise row-exact results");
     if (support.thread_exact)

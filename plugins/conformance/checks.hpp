@@ -16,6 +16,9 @@ struct conformance_subjects {
 /// Values against cpu_reference within the tolerance table; the same bits for any number of rows and any team.
 void check_case(const conformance_subjects& subjects, const op_case& each, check_log& log);
 
+/// The bits of every row alone and among 1 to 33, 128 and 512 rows (quick: fewer), for every op and type of weights.
+void check_row_sweep(const op_provider& tested, row_sweep sweep, const std::string& filter, check_log& log);
+
 /// What infinities and NaN do, and that they stay in their row.
 void check_special_values(const op_provider& tested, check_log& log);
 

@@ -1,51 +1,18 @@
 #include "plugins/conformance/conformance.hpp"
 
 #include "plugins/conformance/checks.hpp"
-#include "plugins/plugin_file.hpp"
+#include "plugins/conformance/plugin_under_test.hpp"
 
 #include <algorithm>
-#include <deque>
 #include <memory>
 
 namespace moira {
 namespace {
 
-/// Finds the plugin by its own name, whatever its class, before anything is opened.
-result<found_plugin> find_plugin(const conformance_options& options) {
-    const moira_device_facts facts = read_device_facts();
-    for (const auto& folder : options.folders) {
-        std::error_code code;
-        for (std::filesystem::directory_iterator entry(folder, code), end; !code && entry != end;
-             entry.increment(code)) {
-            if (entry->path().extension() != ".so")
-                continue;
-            found_plugin found = probe_plugin(entry->path(), facts).found;
-            if (found.name == options.plugin)
-                return found;
-        }
-    }
-    return fail(errc::not_found, "no plugin \"" + options.plugin + "\" in the given folders");
-}
-
-/// One opened plugin with a team of its own.
-struct opened_plugin {
-    compute_pool pool;
-    std::unique_ptr<plugin_host> host;
-
-    explicit opened_plugin(std::uint32_t threads) : pool({threads, 50}) {}
-};
-
-result<std::unique_ptr<opened_plugin>> open(const conformance_options& options, const std::string& name,
-                                            const std::string& device_class, std::uint32_t threads) {
-    auto opened = std::make_unique<opened_plugin>(threads);
-    auto host = plugin_host::open({options.folders, name, device_class}, opened->pool);
-    if (!host)
-        return tl::unexpected<error>(host.error());
-    opened->host = std::move(*host);
-    return opened;
-}
-
-void run_checks(const conformance_subjects& subjects, const std::string& filter, check_log& log) {
+void run_checks(const conformance_subjects& subjects, const conformance_options& options, check_log& log) {
+    const std::string& filter = options.filter;
+    if (options.sweep != row_sweep::none) // the largest team: how its work is cut depends on the rows
+        return check_row_sweep(*subjects.tested.back(), options.sweep, filter, log);
     const std::vector<op_case> cases = all_cases();
     for (const op_case& each : cases) {
         if (each.name.find(filter) != std::string::npos)
@@ -87,7 +54,7 @@ std::size_t conformance_report::count(check_outcome outcome) const noexcept {
 }
 
 result<conformance_report> run_conformance(const conformance_options& options) {
-    const auto found = find_plugin(options);
+    const auto found = find_plugin(options.folders, options.plugin);
     if (!found)
         return tl::unexpected<error>(found.error());
     conformance_report report;
@@ -96,20 +63,20 @@ result<conformance_report> run_conformance(const conformance_options& options) {
         report.unusable = found->reason;
         return report;
     }
-    const auto reference = open(options, "cpu_reference", "cpu", 1);
+    const auto reference = open_plugin_under_test(options.folders, "cpu_reference", "cpu", 1);
     if (!reference)
         return tl::unexpected<error>(reference.error());
-    conformance_subjects subjects{&(*reference)->host->memory_provider(), {}};
-    std::vector<std::unique_ptr<opened_plugin>> teams;
+    conformance_subjects subjects{&(*reference)->provider(), {}};
+    std::vector<std::unique_ptr<plugin_under_test>> teams;
     for (std::uint32_t threads = 1; threads <= 3; ++threads) {
-        auto team = open(options, options.plugin, found->device_class, threads);
+        auto team = open_plugin_under_test(options.folders, options.plugin, found->device_class, threads);
         if (!team)
             return tl::unexpected<error>(team.error());
-        subjects.tested.push_back(&(*team)->host->memory_provider());
+        subjects.tested.push_back(&(*team)->provider());
         teams.push_back(std::move(*team));
     }
     check_log log;
-    run_checks(subjects, options.filter, log);
+    run_checks(subjects, options, log);
     report.results = log.results();
     return report;
 }

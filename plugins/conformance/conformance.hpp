@@ -34,10 +34,14 @@ private:
     std::vector<check_result> results_;
 };
 
+/// Which numbers of rows are compared instead of everything else.
+enum class row_sweep { none, quick, full };
+
 struct conformance_options {
     std::vector<std::filesystem::path> folders; ///< hold the plugin and cpu_reference
     std::string plugin;
     std::string filter; ///< only subjects that contain this; empty: all
+    row_sweep sweep = row_sweep::none;
 };
 
 struct conformance_report {

@@ -163,4 +163,13 @@ void add_expert_cases(std::vector<op_case>& cases) {
     }
 }
 
+void add_expert_sweep(std::vector<op_case>& cases, std::uint32_t rows) {
+    // One expert has half of the pairs, as routers do, and one none.
+    const std::vector<group_size> ragged = {{3, rows / 2}, {1, 0}, {4, rows / 8}, {2, rows - rows / 2 - rows / 8}};
+    for (const auto& type : {plain(MOIRA_TYPE_F32), plain(MOIRA_TYPE_BF16), plain(MOIRA_TYPE_F16), block_f8()}) {
+        add_experts(cases, {160, 130, 5, MOIRA_FFN_SILU_GATED, false, ragged}, type);
+        add_experts(cases, {64, 64, 3, MOIRA_FFN_CLAMPED_SWIGLU, true, {{2, rows}}}, type);
+    }
+}
+
 } // namespace moira

@@ -13,7 +13,11 @@ constexpr int exit_unusable = 4;
 
 constexpr const char* usage =
     "usage: moira_conformance_check --plugin NAME --plugins-dir DIR [--plugins-dir DIR ...] [--filter TEXT] [--all]\n"
+    "       [--rows-sweep quick|full]\n"
     "Checks every op of a plugin against cpu_reference (which must be in one of the folders).\n"
+    "--rows-sweep: instead, the bits of each row alone and among 1 to 33, 128 and 512 rows (quick: fewer), for every "
+    "op\n"
+    "and type of weights.\n"
     "exit code: 0 all passed, 2 wrong usage or no such plugin, 3 a check failed, 4 the plugin cannot run here\n";
 
 bool parse(int count, char** arguments, moira::conformance_options& options, bool& all) {
@@ -32,6 +36,10 @@ bool parse(int count, char** arguments, moira::conformance_options& options, boo
             options.folders.emplace_back(value);
         else if (name == "--filter")
             options.filter = value;
+        else if (name == "--rows-sweep" && std::string_view(value) == "quick")
+            options.sweep = moira::row_sweep::quick;
+        else if (name == "--rows-sweep" && std::string_view(value) == "full")
+            options.sweep = moira::row_sweep::full;
         else
             return false;
     }

@@ -32,6 +32,7 @@ struct op_case {
     std::uint32_t width = 0;
     std::uint32_t id_width = 0;
     std::function<case_output(device_session&, row_slice)> run;
+    bool offer = false; ///< a plugin may do without, and need not promise row-exactness
 
     const moira_op_header& header() const { return *reinterpret_cast<const moira_op_header*>(desc.data()); }
 };
@@ -65,5 +66,13 @@ void add_gemm_cases(std::vector<op_case>& cases);
 void add_expert_cases(std::vector<op_case>& cases);
 
 std::vector<op_case> all_cases();
+
+/// The sweep over numbers of rows: one or two shapes per op and type of weights, with as many rows.
+void add_row_op_sweep(std::vector<op_case>& cases, std::uint32_t rows);
+void add_attention_sweep(std::vector<op_case>& cases, std::uint32_t rows);
+void add_gemm_sweep(std::vector<op_case>& cases, std::uint32_t rows);
+void add_expert_sweep(std::vector<op_case>& cases, std::uint32_t rows);
+
+std::vector<op_case> sweep_cases(std::uint32_t rows);
 
 } // namespace moira

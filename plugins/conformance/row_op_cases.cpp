@@ -13,8 +13,7 @@ std::string shape(std::uint32_t rows, std::uint32_t width) {
     return std::to_string(rows) + "x" + std::to_string(width);
 }
 
-void add_embedding(std::vector<op_case>& cases, std::uint32_t type, std::uint32_t width) {
-    constexpr std::uint32_t rows = 9;
+void add_embedding(std::vector<op_case>& cases, std::uint32_t rows, std::uint32_t type, std::uint32_t width) {
     auto desc = make_desc<moira_embedding_desc>(MOIRA_OP_EMBEDDING, rows);
     desc.vocabulary = 37;
     desc.width = width;
@@ -71,8 +70,8 @@ void add_rmsnorm(std::vector<op_case>& cases, std::uint32_t rows, std::uint32_t 
                      }});
 }
 
-void add_rope(std::vector<op_case>& cases, std::uint32_t heads, std::uint32_t width, bool interleaved) {
-    constexpr std::uint32_t rows = 7;
+void add_rope(std::vector<op_case>& cases, std::uint32_t rows, std::uint32_t heads, std::uint32_t width,
+              bool interleaved) {
     auto desc = make_desc<moira_rope_desc>(MOIRA_OP_ROPE, rows);
     desc.heads = heads;
     desc.width = width;
@@ -89,7 +88,10 @@ void add_rope(std::vector<op_case>& cases, std::uint32_t heads, std::uint32_t wi
         }
     }
     const auto x = random_floats(heads + width, std::size_t{rows} * row_stride);
-    const std::vector<std::int32_t> positions = {0, 49, 1, 7, 7, 30, 12};
+    std::vector<std::int32_t> positions = {0, 49, 1, 7, 7, 30, 12};
+    while (positions.size() < rows)
+        positions.push_back((positions.back() + 13) % static_cast<std::int32_t>(desc.positions));
+    positions.resize(rows);
     cases.push_back(
         {"rope " + std::to_string(heads) + "x" + std::to_string(width) + (interleaved ? " interleaved" : ""),
          desc_bytes(desc), false, rows, row_stride, 0, [=](device_session& session, row_slice slice) {
@@ -108,16 +110,17 @@ void add_rope(std::vector<op_case>& cases, std::uint32_t heads, std::uint32_t wi
          }});
 }
 
-void add_kv_append(std::vector<op_case>& cases, std::uint32_t width, std::uint32_t kv_type) {
-    constexpr std::uint32_t rows = 6;
+void add_kv_append(std::vector<op_case>& cases, std::uint32_t rows, std::uint32_t width, std::uint32_t kv_type) {
     auto desc = make_desc<moira_kv_append_desc>(MOIRA_OP_KV_APPEND, rows);
     desc.width = width;
     desc.kv_type = kv_type;
-    desc.slots = 12;
+    desc.slots = 2 * rows;
     const std::uint32_t in_stride = width + 3;
     const std::uint32_t slot_stride = width + 9;
     const auto in = random_floats(width, std::size_t{rows} * in_stride);
-    const std::vector<std::int32_t> slots = {11, 0, 5, 6, 1, 8};
+    std::vector<std::int32_t> slots; // no two alike: 5 shares no factor with 2 * rows
+    for (std::uint32_t row = 0; row < rows; ++row)
+        slots.push_back(static_cast<std::int32_t>((row * 5 + desc.slots - 1) % desc.slots));
     cases.push_back({"kv_append kv " + type_name(kv_type) + " " + shape(rows, width), desc_bytes(desc), false, rows,
                      slot_stride, 0, [=](device_session& session, row_slice slice) {
                          moira_kv_append_args args{};
@@ -212,8 +215,7 @@ struct router_shape {
     bool ties;
 };
 
-void add_router(std::vector<op_case>& cases, const router_shape& given) {
-    constexpr std::uint32_t rows = 6;
+void add_router(std::vector<op_case>& cases, const router_shape& given, std::uint32_t rows = 6) {
     auto desc = make_desc<moira_router_topk_desc>(MOIRA_OP_ROUTER_TOPK, rows);
     desc.experts = given.experts;
     desc.top_k = given.top_k;
@@ -255,21 +257,21 @@ void add_router(std::vector<op_case>& cases, const router_shape& given) {
 void add_row_op_cases(std::vector<op_case>& cases) {
     for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16, MOIRA_TYPE_F16}) {
         for (const std::uint32_t width : {1u, 33u, 128u})
-            add_embedding(cases, type, width);
+            add_embedding(cases, 9, type, width);
     }
     add_rmsnorm(cases, 5, 1, 1, false);
     add_rmsnorm(cases, 5, 33, 1, false);
     add_rmsnorm(cases, 96, 1024, 1, true); // large enough for a team
     add_rmsnorm(cases, 4, 24, 3, true);
     for (const bool interleaved : {false, true}) {
-        add_rope(cases, 1, 2, interleaved);
-        add_rope(cases, 3, 6, interleaved);
-        add_rope(cases, 4, 64, interleaved);
-        add_rope(cases, 2, 34, interleaved);
+        add_rope(cases, 7, 1, 2, interleaved);
+        add_rope(cases, 7, 3, 6, interleaved);
+        add_rope(cases, 7, 4, 64, interleaved);
+        add_rope(cases, 7, 2, 34, interleaved);
     }
     for (const std::uint32_t width : {1u, 35u, 256u})
         for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16})
-            add_kv_append(cases, width, type);
+            add_kv_append(cases, 6, width, type);
     add_combine(cases, 5, 1, 1, true);
     add_combine(cases, 5, 37, 0, true);
     add_combine(cases, 7, 64, 6, false);
@@ -287,6 +289,22 @@ void add_router_cases(std::vector<op_case>& cases) {
     }
     add_router(cases, {256, 8, MOIRA_SCORE_SIGMOID, 8, 4, true, true, false}); // DeepSeek-V3's
     add_router(cases, {24, 9, MOIRA_SCORE_SOFTMAX, 4, 2, false, true, true});
+}
+
+void add_row_op_sweep(std::vector<op_case>& cases, std::uint32_t rows) {
+    for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16, MOIRA_TYPE_F16})
+        add_embedding(cases, rows, type, 33);
+    add_rmsnorm(cases, rows, 33, 1, false);
+    add_rmsnorm(cases, rows, 1024, 1, true);
+    add_rmsnorm(cases, rows, 24, 3, true);
+    for (const bool interleaved : {false, true})
+        add_rope(cases, rows, 4, 64, interleaved);
+    for (const std::uint32_t type : {MOIRA_TYPE_F32, MOIRA_TYPE_BF16})
+        add_kv_append(cases, rows, 35, type);
+    add_combine(cases, rows, 64, 6, true);
+    add_router(cases, {64, 8, MOIRA_SCORE_SOFTMAX, 1, 1, false, true, false}, rows);
+    add_router(cases, {256, 8, MOIRA_SCORE_SIGMOID, 8, 4, true, true, false}, rows);
+    add_router(cases, {20, 5, MOIRA_SCORE_SQRT_SOFTPLUS, 1, 1, true, false, true}, rows);
 }
 
 } // namespace moira

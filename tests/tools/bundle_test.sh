@@ -23,6 +23,20 @@ fi
 "$moira" plugins --json | grep -q '"chosen":"cpu_'
 "$moira" run -p "Once upon a time" -n 3 --json | grep -q '"completion_tokens":3'
 
+# What proves the CUDA plugins on another machine comes along: the command, its programs, and checkpoints to compare with.
+check="$work/elsewhere/moira/bin/gpu_check"
+"$check" --dry-run >"$work/plan"
+grep -q "$work/elsewhere/moira/share/moira/golden/olmoe" "$work/plan"
+"$moira" eval golden "$work/elsewhere/moira/share/moira/golden/qwen3_moe" --json | grep -q '"passed":true'
+if [ -x "$build/bin/moira_device_probe" ] && [ -x "$build/bin/moira_op_bench" ]; then
+    code=0
+    "$check" --report "$work/report" --minutes 0.01 >/dev/null 2>&1 || code=$?
+    if [ "$code" -ne 4 ] && [ "$code" -ne 0 ]; then
+        echo "gpu_check in the bundle: exit code $code, expected 4 without a GPU, 0 with one and no time"
+        exit 1
+    fi
+fi
+
 # A folder that is no bundle is not overwritten.
 mkdir "$work/mine"
 touch "$work/mine/file"

@@ -57,7 +57,10 @@ bool find_gpu(const cuda_plugin& plugin, const moira_device_facts& facts, moira_
     }
     if (gpus > 0) {
         describe_gpu(facts.gpu[0], text, sizeof text);
-        say(probe, "needs %s; found %s", plugin.requirement, text);
+        if (gpus == 1)
+            say(probe, "needs %s; found %s", plugin.requirement, text);
+        else
+            say(probe, "needs %s; none of %u GPUs is one, the first is %s", plugin.requirement, gpus, text);
         return false;
     }
     if (facts.cuda_devices > 0) {

@@ -110,14 +110,20 @@ op_speed_row time_experts(speed_session& session, const op_speed_options& option
             us,           read * static_cast<double>(layer.slab_bytes), flops};
 }
 
-op_speed_row time_gemm(speed_session& session, const op_speed_options& options, const std::vector<const void*>& weights,
-                       std::uint64_t weight_bytes, const moira_quantization& quantization, std::uint32_t batch) {
+moira_gemm_desc gemm_desc(const op_speed_options& options, const moira_quantization& quantization,
+                          std::uint32_t compute, std::uint32_t batch) {
     moira_gemm_desc desc{};
     desc.header = {sizeof desc, MOIRA_OP_GEMM, batch};
     desc.n = options.gemm_n;
     desc.k = options.hidden;
-    desc.compute = MOIRA_COMPUTE_AUTO;
+    desc.compute = compute;
     desc.quantization = quantization;
+    return desc;
+}
+
+op_speed_row time_gemm(speed_session& session, const op_speed_options& options, const std::vector<const void*>& weights,
+                       std::uint64_t weight_bytes, const moira_gemm_desc& desc) {
+    const std::uint32_t batch = desc.header.rows_max;
     moira_gemm_args args{};
     const moira_op* op = session.prepare(desc.header, &args.workspace);
     args.rows = batch;
@@ -129,18 +135,22 @@ op_speed_row time_gemm(speed_session& session, const op_speed_options& options, 
     for (std::size_t i = 0; i < all.size(); ++i)
         all[i].weight = weights[i];
     const double us = session.time_launches(op, all, options.seconds);
-    return {"gemm", type_name(quantization.weight_type), batch,
-            us,     static_cast<double>(weight_bytes),   2.0 * batch * options.gemm_n * options.hidden};
+    return {desc.compute == MOIRA_COMPUTE_LIBRARY ? "gemm_library" : "gemm",
+            type_name(desc.quantization.weight_type),
+            batch,
+            us,
+            static_cast<double>(weight_bytes),
+            2.0 * batch * options.gemm_n * options.hidden};
 }
 
 void time_gemms(speed_session& session, const op_speed_options& options, const moira_quantization& quantization,
-                std::vector<op_speed_row>& rows) {
+                std::uint32_t compute, std::vector<op_speed_row>& rows) {
     moira_pack_desc pack{};
     pack.struct_size = sizeof pack;
     pack.kind = MOIRA_PACK_GEMM;
     pack.n = options.gemm_n;
     pack.k = options.hidden;
-    pack.compute = MOIRA_COMPUTE_AUTO;
+    pack.compute = compute;
     pack.quantization = quantization;
     const stored_weight stored = random_weight(5, quantization, options.gemm_n, options.hidden);
     std::uint32_t layout_id = 0;
@@ -150,7 +160,8 @@ void time_gemms(speed_session& session, const op_speed_options& options, const m
     for (std::uint32_t copy = 0; copy < options.gemm_weights; ++copy)
         weights.push_back(session.upload(packed.data(), packed.size()));
     for (const std::uint32_t batch : options.batches)
-        rows.push_back(time_gemm(session, options, weights, packed.size(), quantization, batch));
+        rows.push_back(
+            time_gemm(session, options, weights, packed.size(), gemm_desc(options, quantization, compute, batch)));
 }
 
 } // namespace
@@ -165,7 +176,10 @@ result<std::vector<op_speed_row>> measure_op_speeds(const op_provider& provider,
         const double copied = static_cast<double>(layer.slab_bytes);
         rows.push_back({"copy", type_name(quantization.weight_type), 1,
                         session.time_copies(layer.slab, options.seconds), copied, 0});
-        time_gemms(session, options, quantization, rows);
+        time_gemms(session, options, quantization, MOIRA_COMPUTE_AUTO, rows);
+        const auto by_library = gemm_desc(options, quantization, MOIRA_COMPUTE_LIBRARY, 1);
+        if (session.supports(by_library.header)) // an offer
+            time_gemms(session, options, quantization, MOIRA_COMPUTE_LIBRARY, rows);
         if (session.failed())
             return fail(errc::device_error, session.failure());
     }

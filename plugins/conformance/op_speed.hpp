@@ -21,7 +21,7 @@ struct op_speed_options {
 
 /// One op, or copies to the device, at one size.
 struct op_speed_row {
-    std::string op;   ///< "expert_ffn", "gemm", "copy"
+    std::string op;   ///< "expert_ffn", "gemm", "gemm_library" (where the plugin offers it), "copy"
     std::string type; ///< of its weights
     std::uint32_t batch = 0;
     double us = 0;    ///< per launch, of many queued one behind the other

@@ -39,6 +39,12 @@ void* speed_session::upload(const void* bytes, std::uint64_t count) {
     return address;
 }
 
+bool speed_session::supports(const moira_op_header& desc) const {
+    moira_op_support support{};
+    support.struct_size = sizeof support;
+    return api_.op_query(provider_.device, &desc, &support) == MOIRA_OK && support.score > 0;
+}
+
 std::vector<std::byte> speed_session::pack(const moira_pack_desc& desc, const std::vector<moira_pack_source>& sources,
                                            std::uint32_t& layout_id) {
     moira_pack_info info{};

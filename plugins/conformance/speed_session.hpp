@@ -26,6 +26,7 @@ public:
         return static_cast<T*>(upload(values.data(), values.size() * sizeof(T)));
     }
 
+    bool supports(const moira_op_header& desc) const;
     /// Packed on the host.
     std::vector<std::byte> pack(const moira_pack_desc& desc, const std::vector<moira_pack_source>& sources,
                                 std::uint32_t& layout_id);

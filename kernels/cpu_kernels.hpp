@@ -47,6 +47,7 @@ struct cpu_kernels {
     void (*router_topk)(const moira_router_topk_desc&, const moira_router_topk_args&, const work_share&);
     void (*expert_ffn)(const moira_expert_ffn_desc&, const moira_expert_ffn_args&, const work_share&);
     void (*combine)(const moira_combine_desc&, const moira_combine_args&, const work_share&);
+    void (*expert_groups)(const moira_expert_groups_desc&, const moira_expert_groups_args&, const work_share&);
 };
 
 } // namespace moira

@@ -57,7 +57,7 @@ phase_plan plan_attention(const Desc& desc, const moira_attention_args& args, ui
 
 phase_plan plan_expert(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args, uint32_t phase) {
     uint64_t pairs = 0;
-    for (uint32_t group = 0; group < args.groups; ++group)
+    for (uint32_t group = 0; group < expert_group_count(args); ++group)
         pairs += args.group_table[group].pair_count;
     const uint64_t matrix = uint64_t{desc.hidden} * desc.inner;
     if (phase == 0)
@@ -98,13 +98,21 @@ moira_error_word find_id_error(uint32_t op, uint32_t code, const int32_t* ids, u
 
 moira_error_word find_expert_error(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args,
                                    uint32_t layout_id) {
-    for (uint32_t index = 0; index < args.groups; ++index) {
+    for (uint32_t index = 0; index < expert_group_count(args); ++index) {
         const moira_expert_group& group = args.group_table[index];
         if (group.pair_count == 0)
             continue;
         if (const uint32_t code = expert_group_error(desc, args, group, layout_id))
             return error_at(code, MOIRA_OP_EXPERT_FFN, int32_t(index), int32_t(group.expert));
     }
+    return {};
+}
+
+moira_error_word find_unknown_expert(const moira_expert_groups_desc& desc, const moira_expert_groups_args& args) {
+    for (uint64_t pair = 0; pair < uint64_t{args.rows} * desc.top_k; ++pair)
+        if (args.ids[pair] >= 0 && uint32_t(args.ids[pair]) >= desc.experts)
+            return error_at(MOIRA_ERROR_EXPERT_EMPTY, MOIRA_OP_EXPERT_GROUPS, int32_t(pair / desc.top_k),
+                            args.ids[pair]);
     return {};
 }
 
@@ -162,12 +170,19 @@ phase_plan plan_phase(const moira_op_header& desc, const void* args, uint32_t ph
         const uint64_t rows = as<moira_combine_args>(args).rows;
         return {rows, rows * d.width * (uint64_t{d.top_k} + 2)};
     }
+    case MOIRA_OP_EXPERT_GROUPS: {
+        const auto& d = desc_as<moira_expert_groups_desc>(desc);
+        const uint64_t rows = as<moira_expert_groups_args>(args).rows;
+        return {rows > 0 ? 1u : 0u, rows * d.top_k + d.experts};
+    }
     default:
         return {};
     }
 }
 
 workspace_plan plan_workspace(const moira_op_header& desc) {
+    if (desc.op == MOIRA_OP_EXPERT_GROUPS)
+        return {round_up(uint64_t{desc_as<moira_expert_groups_desc>(desc).experts} * sizeof(uint32_t), 64), 0};
     if (desc.op == MOIRA_OP_EXPERT_FFN) {
         const auto& d = desc_as<moira_expert_ffn_desc>(desc);
         return {round_up(uint64_t{desc.rows_max} * expert_inner_stride(d) * sizeof(float), 64), 0};
@@ -211,6 +226,8 @@ moira_error_word find_error(const moira_op_header& desc, const void* args, uint3
     case MOIRA_OP_EXPERT_FFN:
         return find_expert_error(desc_as<moira_expert_ffn_desc>(desc), as<moira_expert_ffn_args>(args),
                                  expert_layout_id);
+    case MOIRA_OP_EXPERT_GROUPS:
+        return find_unknown_expert(desc_as<moira_expert_groups_desc>(desc), as<moira_expert_groups_args>(args));
     default:
         return {};
     }

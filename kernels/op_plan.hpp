@@ -1,6 +1,7 @@
 // How each op is split into phases and units of work, the same for every CPU plugin. A unit is the least that a member
 // can do alone; which member does it never changes a bit of the result.
 //   embedding, rmsnorm, rope, kv_append, router_topk, combine: one unit per row.
+//   expert_groups: one unit, which counts in `shared`.
 //   attention: three phases. The last one has one unit per (head, row), numbered head * rows + row, so that a head's
 //     weights stay in cache. Few rows with long contexts are split before (attention_split): into one unit per (head,
 //     row) that prepares queries in `shared` (MLA only), then into one per (row, span of positions), numbered row by
@@ -34,6 +35,18 @@ workspace_plan plan_workspace(const moira_op_header& desc);
 moira_error_word find_error(const moira_op_header& desc, const void* args, uint32_t expert_layout_id);
 
 // ---- the same questions for one row or group, asked by the kernels ------------------------------------------------
+
+// Groups that a launch of expert_ffn has.
+inline uint32_t expert_group_count(const moira_expert_ffn_args& args) {
+    return args.group_count && *args.group_count < args.groups ? *args.group_count : args.groups;
+}
+
+// Whether the op reads counts or ids that an op before it in the same list may write: what it will do can be planned
+// and checked only when that one has run.
+inline bool follows_device_counts(const moira_op_header& desc, const void* args) {
+    return desc.op == MOIRA_OP_EXPERT_GROUPS ||
+           (desc.op == MOIRA_OP_EXPERT_FFN && static_cast<const moira_expert_ffn_args*>(args)->group_count);
+}
 
 // MOIRA_ERROR_NONE, _EMPTY or _STALE. An entry of another layout counts as stale; layout_id 0 says nothing.
 inline uint32_t expert_group_error(const moira_expert_ffn_desc& desc, const moira_expert_ffn_args& args,

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 #define MOIRA_ABI_MAJOR 0u
-#define MOIRA_ABI_MINOR 2u
+#define MOIRA_ABI_MINOR 3u
 
 #define MOIRA_NAME_BYTES 32
 #define MOIRA_TEXT_BYTES 256
@@ -47,7 +47,7 @@ enum {
  * computed is written as zeros, so that nothing depends on what lay there before (rope and kv_append skip the row). */
 enum {
     MOIRA_ERROR_NONE = 0,
-    MOIRA_ERROR_EXPERT_EMPTY = 1,        /* a group names an entry without an address */
+    MOIRA_ERROR_EXPERT_EMPTY = 1,        /* a group names an entry without an address, or no entry at all */
     MOIRA_ERROR_EXPERT_STALE = 2,        /* the entry's generation or layout is not the one that is expected */
     MOIRA_ERROR_TOKEN_OUT_OF_RANGE = 3,  /* a token id, or a position past the rope table */
     MOIRA_ERROR_PAGE_OUT_OF_RANGE = 4,   /* a page, a slot, or a context past its maximum */
@@ -205,7 +205,8 @@ enum {
     MOIRA_OP_ROUTER_TOPK = 7,
     MOIRA_OP_EXPERT_FFN = 8,
     MOIRA_OP_COMBINE = 9,
-    MOIRA_OP_COUNT = 10
+    MOIRA_OP_EXPERT_GROUPS = 10,
+    MOIRA_OP_COUNT = 11
 };
 
 /* Every op descriptor begins with this. */
@@ -428,6 +429,28 @@ typedef struct moira_expert_pair {
     int32_t out_row;
 } moira_expert_pair;
 
+/* Sorts the (token, rank) pairs of a step by expert, in device memory, for an expert_ffn that counts on it: one group
+ * per expert that was chosen, in rising order of expert; its pairs in rising order of row, then rank, one group behind
+ * the other. A pair reads row `row` and writes row row * top_k + rank. A negative id is a rank that is left out: it has
+ * no pair. An id of `experts` or more sets MOIRA_ERROR_EXPERT_EMPTY (row: its token's) and has no pair either. What is
+ * left of pair_table gets {-1, -1}. A launch without rows writes nothing. */
+typedef struct moira_expert_groups_desc {
+    moira_op_header header; /* rows_max: tokens */
+    uint32_t experts;
+    uint32_t top_k;
+} moira_expert_groups_desc;
+typedef struct moira_expert_groups_args {
+    uint32_t rows;
+    uint32_t generation_stride;   /* u32s from one expert's generation to the next's */
+    const int32_t* ids;           /* [rows, top_k] */
+    const uint32_t* generations;  /* [experts]: what each group expects. The layer's own table, read when the op runs:
+                                   * &table[0].generation, with a stride of 4 */
+    moira_expert_group* group_table; /* [experts], of which group_count are written */
+    moira_expert_pair* pair_table;   /* [rows * top_k] */
+    uint32_t* group_count;           /* [1] */
+    void* workspace;
+} moira_expert_groups_args;
+
 /* out[pair] = down(act(gate(x)) * up(x)) for every pair of every group; can be launched on any subset of experts.
  * Dense layers and shared experts are the same op with one entry. */
 typedef struct moira_expert_ffn_desc {
@@ -451,6 +474,9 @@ typedef struct moira_expert_ffn_args {
     float* out;
     uint64_t out_stride;
     void* workspace;
+    /* NULL, or the device address of the number of groups, at most `groups`, read when the op runs: `groups` and `pairs`
+     * are maxima then, and pairs outside all groups are not looked at. */
+    const uint32_t* group_count;
 } moira_expert_ffn_args;
 
 /* residual[r] += (sum over ranks, in rank order, of weights[r, rank] * expert_out[r * top_k + rank]) + shared[r]
@@ -490,6 +516,7 @@ typedef struct moira_stream moira_stream;
 typedef struct moira_event moira_event;
 typedef struct moira_buffer moira_buffer;
 typedef struct moira_op moira_op;
+typedef struct moira_graph moira_graph;
 
 /* How much memory the device has of its own. */
 typedef struct moira_memory_info {
@@ -553,6 +580,23 @@ typedef struct moira_plugin_api {
      * it run beside the caller. buffer_address gives a host address; destroyed like any buffer, when no queued copy
      * uses it any more. */
     moira_status (*host_buffer_create)(moira_device* device, uint64_t bytes, uint64_t alignment, moira_buffer** buffer);
+
+    /* Graphs: a list of launches that is recorded once and replayed in one call. MOIRA_UNSUPPORTED from graph_begin:
+     * there are none here, launch op by op. Rules:
+     *   - From graph_begin to graph_end, launches on the stream are recorded and not run. Nothing else may be asked of
+     *     the stream then (no synchronise, copy, event, or second graph_begin), and nothing may be allocated, prepared
+     *     or destroyed on the device by the recording thread: MOIRA_INVALID_ARGUMENT, and graph_end fails too.
+     *   - Arguments are read when they are recorded: the same addresses and counts in every replay. What is to differ
+     *     (tokens, positions, slots, pages, expert entries, group counts) lies in device memory behind those addresses.
+     *   - The graph borrows the ops and all memory that its launches name; they outlive its last replay.
+     *   - A replay is a launch: in order on the stream that recorded it, which is the only one that may replay it;
+     *     kernels that meet an error set the step's error word, in list order as ever.
+     * graph_end: the stream records no more, whatever it returns. graph_destroy: when no queued replay is left, before
+     * its stream goes. */
+    moira_status (*graph_begin)(moira_stream* stream);
+    moira_status (*graph_end)(moira_stream* stream, moira_graph** graph);
+    moira_status (*graph_launch)(moira_stream* stream, moira_graph* graph);
+    void (*graph_destroy)(moira_graph* graph);
 } moira_plugin_api;
 
 /* The two exported symbols. Probing has no side effects. Opening is called for plugins that won an op. */

@@ -49,6 +49,7 @@ struct cuda_kernels {
     cuda_op<moira_router_topk_desc, moira_router_topk_args> router_topk = {};
     cuda_op<moira_expert_ffn_desc, moira_expert_ffn_args> expert_ffn = {};
     cuda_op<moira_combine_desc, moira_combine_args> combine = {};
+    cuda_op<moira_expert_groups_desc, moira_expert_groups_args> expert_groups = {};
     // Rows of k (even) floats rounded to BF16 and tight, for a library's gemm; null: no library.
     int (*round_rows)(const float* x, uint64_t x_stride, uint32_t rows, uint32_t k, uint16_t* out,
                       const cuda_launch& launch) = nullptr;

@@ -22,6 +22,7 @@ const cuda_kernels& cuda_sm_kernels() {
         .router_topk = {smxx_router_topk},
         .expert_ffn = {sm80_expert_ffn, sm80_expert_ffn_limit, sm80_expert_ffn_workspace},
         .combine = {smxx_combine},
+        .expert_groups = {smxx_expert_groups, nullptr, smxx_expert_groups_workspace},
         .round_rows = sm80_round_rows,
     };
     return kernels;

@@ -169,7 +169,7 @@ void reference_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_
     const uint64_t tiles = round_up(columns, tile_columns) / tile_columns;
     const uint32_t layout_id = packed_layout_id(layout_base_row_major, MOIRA_PACK_EXPERT, desc.quantization);
     uint64_t group_begin = 0; // in units
-    for (uint32_t index = 0; index < args.groups && group_begin < share.end; ++index) {
+    for (uint32_t index = 0; index < expert_group_count(args) && group_begin < share.end; ++index) {
         const moira_expert_group& group = args.group_table[index];
         const uint64_t group_end = group_begin + tiles * group.pair_count;
         const uint64_t begin = std::max(group_begin, share.begin);

@@ -16,6 +16,7 @@ void reference_gemm(const moira_gemm_desc&, const moira_gemm_args&, const work_s
 void reference_router_topk(const moira_router_topk_desc&, const moira_router_topk_args&, const work_share&);
 void reference_expert_ffn(const moira_expert_ffn_desc&, const moira_expert_ffn_args&, const work_share&);
 void reference_combine(const moira_combine_desc&, const moira_combine_args&, const work_share&);
+void reference_expert_groups(const moira_expert_groups_desc&, const moira_expert_groups_args&, const work_share&);
 
 // F32, BF16 and F16 without scales; F8_E4M3 with f32 scales per block.
 bool reference_weight_supported(const moira_quantization& quantization);

@@ -194,7 +194,7 @@ void x86_expert_ffn(const moira_expert_ffn_desc& desc, const moira_expert_ffn_ar
     const uint32_t layout_id = packed_layout_id(layout_base_tiles, MOIRA_PACK_EXPERT, desc.quantization);
     const uint64_t tiles = tile_count(share.phase == 0 ? desc.inner : desc.hidden);
     uint64_t group_begin = 0; // in units
-    for (uint32_t index = 0; index < args.groups && group_begin < share.end; ++index) {
+    for (uint32_t index = 0; index < expert_group_count(args) && group_begin < share.end; ++index) {
         const moira_expert_group& group = args.group_table[index];
         const uint64_t units = tiles * group.pair_count;
         const uint64_t begin = std::max(group_begin, share.begin) - group_begin;

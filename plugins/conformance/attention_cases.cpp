@@ -279,6 +279,7 @@ std::vector<op_case> all_cases() {
     add_attention_cases(cases);
     add_gemm_cases(cases);
     add_expert_cases(cases);
+    add_expert_group_cases(cases);
     return cases;
 }
 

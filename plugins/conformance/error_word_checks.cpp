@@ -250,6 +250,32 @@ void check_experts(const op_provider& tested, check_log& log) {
     expect({{1, 5, 0, 4}}, MOIRA_ERROR_EXPERT_STALE, 0, "a slab in another layout");
 }
 
+void check_unknown_experts(const op_provider& tested, check_log& log) {
+    const auto sort = [&](const std::vector<std::int32_t>& ids, std::uint32_t code, std::optional<std::int32_t> row,
+                          const char* what) {
+        device_session session(tested);
+        auto desc = make_desc<moira_expert_groups_desc>(MOIRA_OP_EXPERT_GROUPS, 3);
+        desc.experts = 5;
+        desc.top_k = 2;
+        moira_expert_groups_args args{};
+        args.rows = 3;
+        args.generation_stride = 1;
+        args.ids = session.upload(ids);
+        args.generations = session.upload(std::vector<std::uint32_t>(5, 1));
+        args.group_table = session.upload(std::vector<moira_expert_group>(5));
+        args.pair_table = session.upload(std::vector<moira_expert_pair>(6));
+        args.group_count = session.upload(std::vector<std::uint32_t>{0});
+        expect_word(session, session.run(desc.header, args, &args.workspace), code, MOIRA_OP_EXPERT_GROUPS, row, what,
+                    log);
+        const bool bad = code != MOIRA_ERROR_NONE;
+        const auto last = session.download(args.pair_table, 6).back();
+        log.expect(!session.failed() && (last.row == -1) == bad, "expert_groups", "errors",
+                   "an id without a group has no pair");
+    };
+    sort({0, 4, 1, 2, 3, 0}, MOIRA_ERROR_NONE, {}, "known experts");
+    sort({0, 4, 1, 5, 3, INT32_MAX}, MOIRA_ERROR_EXPERT_EMPTY, 1, "an id equal to the number of experts");
+}
+
 } // namespace
 
 void check_error_words(const op_provider& tested, check_log& log) {
@@ -258,6 +284,7 @@ void check_error_words(const op_provider& tested, check_log& log) {
     check_slots(tested, log);
     check_pages(tested, log);
     check_experts(tested, log);
+    check_unknown_experts(tested, log);
 }
 
 } // namespace moira

@@ -73,6 +73,15 @@ moira_expert_entry load(device_session& session, const expert_layer& layer, cons
     return {reinterpret_cast<std::uint64_t>(packed.address), generation, packed.layout_id};
 }
 
+std::vector<moira_expert_entry> load_table(device_session& session, const expert_layer& layer) {
+    std::vector<moira_expert_entry> table;
+    for (std::uint32_t expert = 0; expert < layer.desc.experts; ++expert)
+        table.push_back(load(session, layer, layer.experts[expert], expert + 10));
+    // Expert 0 is never used by a case: its entry stays empty.
+    table[0] = {};
+    return table;
+}
+
 /// The groups cut down to the pairs of the slice; those without any stay, as empty groups.
 std::vector<moira_expert_group> groups_in(const expert_layer& layer, row_slice slice) {
     std::vector<moira_expert_group> groups;
@@ -88,11 +97,7 @@ std::vector<moira_expert_group> groups_in(const expert_layer& layer, row_slice s
 }
 
 case_output run_layer(const expert_layer& layer, device_session& session, row_slice slice) {
-    std::vector<moira_expert_entry> table;
-    for (std::uint32_t expert = 0; expert < layer.desc.experts; ++expert)
-        table.push_back(load(session, layer, layer.experts[expert], expert + 10));
-    // Expert 0 is never used by a case: its entry stays empty.
-    table[0] = {};
+    const auto table = load_table(session, layer);
     const auto groups = groups_in(layer, slice);
     std::vector<moira_expert_pair> pairs;
     for (std::uint32_t pair = 0; pair < slice.count; ++pair) // results go to other rows than inputs come from
@@ -115,6 +120,48 @@ case_output run_layer(const expert_layer& layer, device_session& session, row_sl
         const auto begin = all.end() - std::int64_t{pair + 1} * layer.desc.hidden;
         out.values.insert(out.values.end(), begin, begin + layer.desc.hidden);
     }
+    return out;
+}
+
+/// The expert of each pair of the slice.
+std::vector<std::int32_t> experts_in(const expert_layer& layer, row_slice slice) {
+    std::vector<std::int32_t> experts;
+    for (const group_size& group : layer.groups)
+        experts.insert(experts.end(), group.pairs, static_cast<std::int32_t>(group.expert));
+    return rows_of(experts, 1, slice.begin, slice.count);
+}
+
+/// Groups, pairs and their number are made on the device, in the list that uses them.
+case_output run_counted(const expert_layer& layer, device_session& session, row_slice slice) {
+    const std::uint32_t hidden = layer.desc.hidden;
+    auto sort = make_desc<moira_expert_groups_desc>(MOIRA_OP_EXPERT_GROUPS, slice.count);
+    sort.experts = layer.desc.experts;
+    sort.top_k = 1;
+    moira_expert_groups_args sorted{};
+    sorted.rows = slice.count;
+    sorted.generation_stride = sizeof(moira_expert_entry) / sizeof(std::uint32_t);
+    sorted.ids = session.upload(experts_in(layer, slice));
+    const moira_expert_entry* table = session.upload(load_table(session, layer));
+    sorted.generations = &table->generation;
+    sorted.group_table = session.upload(std::vector<moira_expert_group>(layer.desc.experts));
+    sorted.pair_table = session.upload(std::vector<moira_expert_pair>(slice.count));
+    sorted.group_count = session.upload(std::vector<std::uint32_t>{0});
+    moira_expert_ffn_args args{};
+    args.groups = layer.desc.experts;
+    args.pairs = slice.count;
+    args.x = session.upload(rows_of(layer.x, hidden, slice.begin, slice.count));
+    args.x_stride = args.out_stride = hidden;
+    args.table = table;
+    args.group_table = sorted.group_table;
+    args.pair_table = sorted.pair_table;
+    args.group_count = sorted.group_count;
+    args.out = session.reserve(std::uint64_t{slice.count} * hidden);
+    const moira_op* sorter = session.prepare(sort.header, &sorted.workspace);
+    const moira_op* experts = session.prepare(for_rows(layer.desc, slice.count).header, &args.workspace);
+    session.launch({{sorter, &sorted}, {experts, &args}});
+    case_output out;
+    out.error = session.finish();
+    out.values = session.download(args.out, std::uint64_t{slice.count} * hidden);
     return out;
 }
 
@@ -141,6 +188,11 @@ void add_experts(std::vector<op_case>& cases, const expert_shape& given, const m
                              (given.biases ? " biases" : "");
     cases.push_back({name, desc_bytes(layer->desc), quantization.weight_type != MOIRA_TYPE_F32, pairs, given.hidden, 0,
                      [layer](device_session& session, row_slice slice) { return run_layer(*layer, session, slice); }});
+    cases.push_back(cases.back());
+    cases.back().name += " counted";
+    cases.back().run = [layer](device_session& session, row_slice slice) {
+        return run_counted(*layer, session, slice);
+    };
 }
 
 } // namespace

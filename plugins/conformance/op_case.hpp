@@ -64,6 +64,7 @@ void add_router_cases(std::vector<op_case>& cases);
 void add_attention_cases(std::vector<op_case>& cases); ///< GQA and MLA
 void add_gemm_cases(std::vector<op_case>& cases);
 void add_expert_cases(std::vector<op_case>& cases);
+void add_expert_group_cases(std::vector<op_case>& cases);
 
 std::vector<op_case> all_cases();
 

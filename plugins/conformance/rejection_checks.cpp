@@ -43,6 +43,8 @@ std::vector<named_field> dimensions_of(std::uint32_t op) {
         return {FIELD(router_topk, experts), FIELD(router_topk, top_k), FIELD(router_topk, groups)};
     case MOIRA_OP_EXPERT_FFN:
         return {FIELD(expert_ffn, hidden), FIELD(expert_ffn, inner), FIELD(expert_ffn, experts)};
+    case MOIRA_OP_EXPERT_GROUPS:
+        return {FIELD(expert_groups, experts), FIELD(expert_groups, top_k)};
     default:
         return {FIELD(combine, width)};
     }

@@ -21,6 +21,7 @@ constexpr tolerance table[] = {
      "a sum of k squares in another order differs by about sqrt(k) u; division, root and three products round 6 times"},
     {MOIRA_OP_ROPE, false, 2 * 1.8 * 3 * u,
      "two products and a sum, fused or not: 3 roundings of values up to 2 x 1.8"},
+    {MOIRA_OP_EXPERT_GROUPS, false, 0.0, "integers, which are the same everywhere"},
     {MOIRA_OP_COMBINE, false, 8 * 4.5 * u, "at most 8 products and sums, fused or not"},
     {MOIRA_OP_ROUTER_TOPK, false, 64 * u,
      "an own exponential is good to 4 u relative at arguments up to 8 (whose own rounding gives 8 u), a softmax sum of "

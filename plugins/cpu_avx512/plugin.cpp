@@ -27,6 +27,7 @@ const cpu_kernels& plugin_kernels() {
         .router_topk = reference_router_topk,
         .expert_ffn = x86_expert_ffn,
         .combine = x86_combine,
+        .expert_groups = reference_expert_groups,
     };
     return kernels;
 }

@@ -38,6 +38,22 @@ moira_status check_attention(const moira_op& op, const moira_attention_args& arg
     return MOIRA_OK;
 }
 
+moira_status check_pairs(const moira_expert_pair* pairs, const moira_expert_group& group) {
+    for (uint32_t index = group.pair_begin; index < group.pair_begin + group.pair_count; ++index)
+        if (pairs[index].row < 0 || pairs[index].out_row < 0)
+            return report(MOIRA_INVALID_ARGUMENT, "pair %u reads row %d and writes row %d, expected 0 or more", index,
+                          pairs[index].row, pairs[index].out_row);
+    return MOIRA_OK;
+}
+
+moira_status check_groups(const moira_op& op, const moira_expert_groups_args& args) {
+    if (const moira_status status = check_rows(op, args.rows))
+        return status;
+    const bool complete =
+        args.ids && args.generations && args.group_table && args.pair_table && args.group_count && args.workspace;
+    return check_pointers(op, args.rows == 0 || complete);
+}
+
 moira_status check_expert(const moira_op& op, const moira_expert_ffn_args& args) {
     if (const moira_status status = check_rows(op, args.pairs))
         return status;
@@ -46,17 +62,15 @@ moira_status check_expert(const moira_op& op, const moira_expert_ffn_args& args)
     const bool complete = args.x && args.table && args.group_table && args.pair_table && args.out && args.workspace;
     if (const moira_status status = check_pointers(op, complete))
         return status;
-    for (uint32_t index = 0; index < args.pairs; ++index)
-        if (args.pair_table[index].row < 0 || args.pair_table[index].out_row < 0)
-            return report(MOIRA_INVALID_ARGUMENT, "pair %u reads row %d and writes row %d, expected 0 or more", index,
-                          args.pair_table[index].row, args.pair_table[index].out_row);
     uint64_t total = 0;
-    for (uint32_t index = 0; index < args.groups; ++index) {
+    for (uint32_t index = 0; index < expert_group_count(args); ++index) {
         const moira_expert_group& group = args.group_table[index];
         total += group.pair_count;
         if (uint64_t{group.pair_begin} + group.pair_count > args.pairs || total > args.pairs)
             return report(MOIRA_INVALID_ARGUMENT, "group %u covers pairs %u + %u of %u", index, group.pair_begin,
                           group.pair_count, args.pairs);
+        if (const moira_status status = check_pairs(args.pair_table, group))
+            return status;
     }
     return MOIRA_OK;
 }
@@ -107,6 +121,8 @@ moira_status check_launch(const moira_op& op, const void* args) {
     }
     case MOIRA_OP_EXPERT_FFN:
         return check_expert(op, as<moira_expert_ffn_args>(args));
+    case MOIRA_OP_EXPERT_GROUPS:
+        return check_groups(op, as<moira_expert_groups_args>(args));
     default: {
         const auto& a = as<moira_combine_args>(args);
         const moira_combine_desc& desc = op.desc.combine;

@@ -25,6 +25,8 @@ void* workspace_of(const moira_op& op, const void* args) {
         return static_cast<const moira_gemm_args*>(args)->workspace;
     case MOIRA_OP_EXPERT_FFN:
         return static_cast<const moira_expert_ffn_args*>(args)->workspace;
+    case MOIRA_OP_EXPERT_GROUPS:
+        return static_cast<const moira_expert_groups_args*>(args)->workspace;
     default:
         return nullptr;
     }
@@ -59,6 +61,8 @@ void run_share(const moira_op& op, const void* args, const work_share& share) {
         return call(kernels.expert_ffn, op.desc.expert_ffn, args, share);
     case MOIRA_OP_COMBINE:
         return call(kernels.combine, op.desc.combine, args, share);
+    case MOIRA_OP_EXPERT_GROUPS:
+        return call(kernels.expert_groups, op.desc.expert_groups, args, share);
     default:
         return;
     }
@@ -140,11 +144,8 @@ void note_errors(moira_stream& stream, const moira_launch* list, uint32_t count)
         stream.error = find_error(list[index].op->desc.header, list[index].args, list[index].op->expert_layout_id);
 }
 
-} // namespace
-
-moira_status launch_list(moira_stream* stream, const moira_launch* list, uint32_t count) {
-    if (!stream || (!list && count > 0))
-        return report(MOIRA_INVALID_ARGUMENT, "launch needs a stream and a list");
+// Ops whose work is known before any of them runs.
+moira_status launch_part(moira_stream* stream, const moira_launch* list, uint32_t count) {
     if (const moira_status status = check_list(*stream, list, count))
         return status;
     note_errors(*stream, list, count);
@@ -163,6 +164,26 @@ moira_status launch_list(moira_stream* stream, const moira_launch* list, uint32_
     }
     for (uint32_t index = run.end; index < count; ++index)
         run_alone(list[index]);
+    return MOIRA_OK;
+}
+
+bool begins_part(const moira_launch& launch) {
+    return launch.op && launch.args && follows_device_counts(launch.op->desc.header, launch.args);
+}
+
+} // namespace
+
+moira_status launch_list(moira_stream* stream, const moira_launch* list, uint32_t count) {
+    if (!stream || (!list && count > 0))
+        return report(MOIRA_INVALID_ARGUMENT, "launch needs a stream and a list");
+    for (uint32_t begin = 0; begin < count;) {
+        uint32_t end = begin + 1;
+        while (end < count && !begins_part(list[end]))
+            ++end;
+        if (const moira_status status = launch_part(stream, list + begin, end - begin))
+            return status;
+        begin = end;
+    }
     return MOIRA_OK;
 }
 

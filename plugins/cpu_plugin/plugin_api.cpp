@@ -176,11 +176,24 @@ moira_status unpack(moira_device* device, const moira_pack_desc* desc, const voi
 
 moira_status memory_info(moira_device* device, moira_memory_info* info) {
     if (!device || !info || info->struct_size < sizeof *info)
-        return report(MOIRA_INVALID_ARGUMENT, "memory_info needs a device and a moira_memory_info with its struct_size");
+        return report(MOIRA_INVALID_ARGUMENT,
+                      "memory_info needs a device and a moira_memory_info with its struct_size");
     info->bytes_total = 0; // computes where the host keeps everything
     info->bytes_free = 0;
     return MOIRA_OK;
 }
+
+// Launches are calls here: a recorded list would save nothing.
+moira_status graph_begin(moira_stream*) {
+    return report(MOIRA_UNSUPPORTED, "there are no graphs on a CPU");
+}
+moira_status graph_end(moira_stream*, moira_graph**) {
+    return report(MOIRA_UNSUPPORTED, "there are no graphs on a CPU");
+}
+moira_status graph_launch(moira_stream*, moira_graph*) {
+    return report(MOIRA_UNSUPPORTED, "there are no graphs on a CPU");
+}
+void graph_destroy(moira_graph*) {}
 
 constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                MOIRA_ABI_MAJOR,
@@ -210,7 +223,11 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                pack,
                                                unpack,
                                                memory_info,
-                                               buffer_create};
+                                               buffer_create,
+                                               graph_begin,
+                                               graph_end,
+                                               graph_launch,
+                                               graph_destroy};
 
 } // namespace
 

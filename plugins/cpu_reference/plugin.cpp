@@ -25,6 +25,7 @@ const cpu_kernels& plugin_kernels() {
         .router_topk = reference_router_topk,
         .expert_ffn = reference_expert_ffn,
         .combine = reference_combine,
+        .expert_groups = reference_expert_groups,
     };
     return kernels;
 }

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <vector>
 
 namespace moira {
@@ -35,6 +36,14 @@ struct error_slot_words {
 
 // A step of a model with 64 layers launches about 800 ops; what does not fit costs one synchronisation.
 inline constexpr uint32_t error_slots = 2048;
+
+// Where the kernels of a step, or of a graph, report their errors: one slot per op, in the order of the list.
+struct error_list {
+    error_slot_words* slots = nullptr; // device memory
+    error_slot_words* seen = nullptr;  // page-locked copy
+    uint32_t used = 0;
+    uint32_t ops[error_slots] = {}; // MOIRA_OP_* of each used slot
+};
 
 // Copies up to this size go through page-locked staging memory, so that they neither block nor read memory that the
 // caller changes afterwards; larger ones are worth the driver's own path (see staging.cpp).
@@ -83,16 +92,29 @@ struct staged_delivery {
     uint64_t bytes;
 };
 
+// A graph among the launches of a step: behind so many ops of the stream's own list.
+struct graph_replay {
+    moira_graph* graph;
+    uint32_t behind;
+};
+
 } // namespace moira
+
+struct moira_graph {
+    moira_stream* stream;
+    void* graph = nullptr; // null while it is recorded
+    moira::error_list errors;
+    bool spoilt = false; // by something that a graph cannot hold
+    std::thread::id recorder;
+};
 
 struct moira_stream {
     moira_device* device;
     void* stream = nullptr;
-    moira_error_word error = {};                   // the first of the step
-    moira::error_slot_words* slots = nullptr;      // device memory
-    moira::error_slot_words* slots_seen = nullptr; // page-locked copy
-    uint32_t slots_used = 0;
-    uint32_t slot_ops[moira::error_slots] = {}; // MOIRA_OP_* of each used slot
+    moira_error_word error = {};              // the first of the step
+    moira::error_list errors;                 // of launches outside graphs
+    std::vector<moira::graph_replay> replays; // of the step
+    moira_graph* recording = nullptr;         // between graph_begin and graph_end; changes under streams_mutex
     moira::staging_ring uploads;
     char* downloads = nullptr; // page-locked, download_bytes
     uint64_t downloads_used = 0;
@@ -152,10 +174,21 @@ moira_status cuda_op_query(moira_device* device, const moira_op_header* desc, mo
 moira_status cuda_op_prepare(moira_device* device, const moira_op_header* desc, moira_op** op,
                              uint64_t* workspace_bytes);
 moira_status cuda_launch_list(moira_stream* stream, const moira_launch* list, uint32_t count);
+moira_status cuda_graph_begin(moira_stream* stream);
+moira_status cuda_graph_end(moira_stream* stream, moira_graph** graph);
+moira_status cuda_graph_launch(moira_stream* stream, moira_graph* graph);
+void cuda_graph_destroy(moira_graph* graph);
 moira_status cuda_probe(const cuda_plugin& plugin, const moira_device_facts* facts, moira_probe* probe);
-// Of the first `used` slots of a step: the first error, or code 0.
-moira_error_word first_error(const error_slot_words* slots, const uint32_t* ops, uint32_t used);
+// Of the ops [begin, end) of a list whose slots were copied: the first error, or code 0.
+moira_error_word first_error(const error_list& list, uint32_t begin, uint32_t end);
 // Reads what the step's slots hold into stream.error and empties them. Waits for the stream.
 moira_status collect_errors(moira_stream& stream);
+// Returns a cudaError_t; what was made is left for release_errors.
+int make_errors(const cuda_calls& calls, error_list& list, void* stream);
+void release_errors(const cuda_calls& calls, const error_list& list);
+// Refuses what a stream that records a graph may not be asked, and spoils the graph. OK when it records none.
+moira_status refuse_recording(moira_stream& stream, const char* what);
+// The same for what touches the whole device, by the thread that records.
+moira_status refuse_recordings(moira_device& device, const char* what);
 
 } // namespace moira

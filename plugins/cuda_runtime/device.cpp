@@ -85,6 +85,8 @@ moira_status create_buffer(moira_device* device, uint64_t bytes, uint64_t alignm
                       "a buffer needs a device, at least one byte and an alignment that is a power of two; found %llu "
                       "bytes, alignment %llu",
                       static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(alignment));
+    if (const moira_status status = refuse_recordings(*device, "allocating"))
+        return status;
     if (const moira_status status = enter_device(*device))
         return status;
     const uint64_t spare = alignment > allocation_alignment ? alignment - allocation_alignment : 0;
@@ -185,6 +187,7 @@ void cuda_buffer_destroy(moira_buffer* buffer) {
         return;
     moira_device& device = *buffer->device;
     const cuda_calls& calls = *device.calls;
+    (void)refuse_recordings(device, "freeing memory");
     (void)calls.select(device.ordinal);
     // On a lost device all of these fail, and the driver frees everything with the process.
     if (buffer->on_host)

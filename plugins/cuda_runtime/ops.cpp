@@ -8,9 +8,9 @@ namespace moira {
 
 namespace {
 
-constexpr const char* op_names[MOIRA_OP_COUNT] = {"embedding",     "rmsnorm",       "rope", "kv_append",
-                                                  "attention_gqa", "attention_mla", "gemm", "router_topk",
-                                                  "expert_ffn",    "combine"};
+constexpr const char* op_names[MOIRA_OP_COUNT] = {"embedding",     "rmsnorm",       "rope",         "kv_append",
+                                                  "attention_gqa", "attention_mla", "gemm",         "router_topk",
+                                                  "expert_ffn",    "combine",       "expert_groups"};
 
 bool by_library(const any_op_desc& desc) {
     return desc.header.op == MOIRA_OP_GEMM && desc.gemm.compute == MOIRA_COMPUTE_LIBRARY;
@@ -38,6 +38,8 @@ auto with_op(const cuda_kernels& kernels, const any_op_desc& desc, const Functio
         return function(kernels.router_topk, desc.router_topk);
     case MOIRA_OP_EXPERT_FFN:
         return function(kernels.expert_ffn, desc.expert_ffn);
+    case MOIRA_OP_EXPERT_GROUPS:
+        return function(kernels.expert_groups, desc.expert_groups);
     default:
         return function(kernels.combine, desc.combine);
     }
@@ -95,6 +97,10 @@ launch_facts facts_of(const any_op_desc& desc, const moira_combine_args& a) {
     return {a.rows, nullptr, a.residual && (!d.top_k || (a.expert_out && a.weights)) && (!d.has_shared || a.shared)};
 }
 
+launch_facts facts_of(const any_op_desc&, const moira_expert_groups_args& a) {
+    return {a.rows, a.workspace, a.ids && a.generations && a.group_table && a.pair_table && a.group_count};
+}
+
 // OK; `empty`: nothing to do.
 template <class Args>
 moira_status check_args(const moira_op& op, const Args& args, bool& empty) {
@@ -131,11 +137,22 @@ moira_status check_list(const moira_stream& stream, const moira_launch* list, ui
     return MOIRA_OK;
 }
 
+// For the error of one more op.
+moira_status make_room(moira_stream& stream) {
+    if (!stream.recording)
+        return stream.errors.used == error_slots ? collect_errors(stream) : MOIRA_OK;
+    if (stream.recording->errors.used < error_slots)
+        return MOIRA_OK;
+    stream.recording->spoilt = true;
+    return report(MOIRA_INVALID_ARGUMENT, "a graph holds at most %u launches", error_slots);
+}
+
 int launch_entry(moira_stream& stream, const moira_launch& entry) {
     const moira_op& op = *entry.op;
-    const uint32_t slot = stream.slots_used++;
-    stream.slot_ops[slot] = op.desc.header.op;
-    const cuda_launch launch{stream.stream, reinterpret_cast<step_error_slot*>(stream.slots + slot),
+    error_list& errors = stream.recording ? stream.recording->errors : stream.errors;
+    const uint32_t slot = errors.used++;
+    errors.ops[slot] = op.desc.header.op;
+    const cuda_launch launch{stream.stream, reinterpret_cast<step_error_slot*>(errors.slots + slot),
                              stream.device->description.multiprocessors, op.expert_layout_id};
     if (op.library)
         return launch_library_gemm(stream, *op.library, op.desc.gemm, *static_cast<const moira_gemm_args*>(entry.args));
@@ -197,6 +214,8 @@ moira_status cuda_op_prepare(moira_device* device, const moira_op_header* desc, 
     if (!device || !op || !workspace_bytes)
         return report(MOIRA_INVALID_ARGUMENT, "op_prepare needs a device, an op address and a workspace_bytes address");
     *op = nullptr;
+    if (const moira_status status = refuse_recordings(*device, "preparing an op"))
+        return status;
     const cuda_plugin& plugin = *device->plugin;
     any_op_desc checked{};
     if (const moira_status status = check_kernel(plugin, desc, checked))
@@ -236,9 +255,8 @@ moira_status cuda_launch_list(moira_stream* stream, const moira_launch* list, ui
         (void)check_entry(*stream, list[index], empty);
         if (empty)
             continue;
-        if (stream->slots_used == error_slots)
-            if (const moira_status status = collect_errors(*stream))
-                return status;
+        if (const moira_status status = make_room(*stream))
+            return status;
         if (const int code = launch_entry(*stream, list[index])) {
             const moira_status status = cuda_status(*stream->device, code, op_names[list[index].op->desc.header.op]);
             return status == MOIRA_OUT_OF_MEMORY ? MOIRA_LAUNCH_FAILED : status;

@@ -64,6 +64,8 @@ void event_destroy(moira_event* event) {
 moira_status event_record(moira_stream* stream, moira_event* event) {
     if (!stream || !event)
         return report(MOIRA_INVALID_ARGUMENT, "event_record needs a stream and an event");
+    if (const moira_status status = refuse_recording(*stream, "an event"))
+        return status;
     if (const moira_status status = enter_device(*stream->device))
         return status;
     const int code = stream->device->calls->event_record(event->event, stream->stream);
@@ -73,6 +75,8 @@ moira_status event_record(moira_stream* stream, moira_event* event) {
 moira_status event_wait(moira_stream* stream, moira_event* event) {
     if (!stream || !event)
         return report(MOIRA_INVALID_ARGUMENT, "event_wait needs a stream and an event");
+    if (const moira_status status = refuse_recording(*stream, "an event"))
+        return status;
     if (const moira_status status = enter_device(*stream->device))
         return status;
     const int code = stream->device->calls->event_wait(stream->stream, event->event);
@@ -92,8 +96,10 @@ moira_status event_done(moira_event* event, uint32_t* done) {
 }
 
 void op_destroy(moira_op* op) {
-    if (op)
-        destroy_object(*op->device->host, op);
+    if (!op)
+        return;
+    (void)refuse_recordings(*op->device, "destroying an op");
+    destroy_object(*op->device->host, op);
 }
 
 moira_status without_device() {
@@ -149,7 +155,11 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                guard<pack>,
                                                guard<unpack>,
                                                guard<cuda_memory_info>,
-                                               guard<cuda_host_buffer_create>};
+                                               guard<cuda_host_buffer_create>,
+                                               guard<cuda_graph_begin>,
+                                               guard<cuda_graph_end>,
+                                               guard<cuda_graph_launch>,
+                                               cuda_graph_destroy};
 
 } // namespace
 

@@ -16,12 +16,8 @@ int make_stream(moira_stream& stream) {
     const cuda_calls& calls = *stream.device->calls;
     int code = calls.stream_create(&stream.stream);
     void* memory = nullptr;
-    if (code || (code = calls.allocate(&memory, error_slots * slot_bytes, nullptr, nullptr)))
+    if (code || (code = make_errors(calls, stream.errors, stream.stream)))
         return code;
-    stream.slots = static_cast<error_slot_words*>(memory);
-    if ((code = calls.allocate_host(&memory, error_slots * slot_bytes)))
-        return code;
-    stream.slots_seen = static_cast<error_slot_words*>(memory);
     if ((code = calls.allocate_host(&memory, staging_ring::parts * staging_ring::part_bytes)))
         return code;
     stream.uploads.memory = static_cast<char*>(memory);
@@ -31,7 +27,7 @@ int make_stream(moira_stream& stream) {
     for (void*& event : stream.uploads.events)
         if ((code = calls.event_create(&event)))
             return code;
-    return calls.fill(stream.slots, slot_empty, error_slots * slot_bytes, stream.stream);
+    return 0;
 }
 
 void take_apart(moira_stream& stream) {
@@ -42,12 +38,10 @@ void take_apart(moira_stream& stream) {
     for (void* event : stream.uploads.events)
         if (event)
             (void)calls.event_destroy(event);
-    for (void* memory : {static_cast<void*>(stream.slots_seen), static_cast<void*>(stream.uploads.memory),
-                         static_cast<void*>(stream.downloads)})
+    for (void* memory : {static_cast<void*>(stream.uploads.memory), static_cast<void*>(stream.downloads)})
         if (memory)
             (void)calls.release_host(memory);
-    if (stream.slots)
-        (void)calls.release(stream.slots, nullptr, nullptr);
+    release_errors(calls, stream.errors);
     if (stream.stream)
         (void)calls.stream_destroy(stream.stream);
 }
@@ -67,33 +61,75 @@ moira_status wait(moira_stream& stream, const char* doing) {
     return MOIRA_OK;
 }
 
+// Queued: what the slots hold is copied, and behind that they are empty for the next step.
+int queue_errors(moira_stream& stream, error_list& list) {
+    const cuda_calls& calls = *stream.device->calls;
+    const uint64_t bytes = list.used * slot_bytes;
+    if (bytes == 0)
+        return 0;
+    if (const int code = calls.copy(list.seen, list.slots, bytes, stream.stream))
+        return code;
+    return calls.fill(list.slots, slot_empty, bytes, stream.stream);
+}
+
+// In the order of the launches: a graph stands where it was replayed.
+moira_error_word first_error_of_step(const moira_stream& stream) {
+    uint32_t begin = 0;
+    for (const auto& [graph, behind] : stream.replays) {
+        if (const moira_error_word word = first_error(stream.errors, begin, behind); word.code != MOIRA_ERROR_NONE)
+            return word;
+        if (const moira_error_word word = first_error(graph->errors, 0, graph->errors.used);
+            word.code != MOIRA_ERROR_NONE)
+            return word;
+        begin = behind;
+    }
+    return first_error(stream.errors, begin, stream.errors.used);
+}
+
 } // namespace
 
-moira_error_word first_error(const error_slot_words* slots, const uint32_t* ops, uint32_t used) {
-    for (uint32_t index = 0; index < used; ++index) {
-        const uint64_t word = slots[index].row_code;
+int make_errors(const cuda_calls& calls, error_list& list, void* stream) {
+    void* memory = nullptr;
+    if (const int code = calls.allocate(&memory, error_slots * slot_bytes, nullptr, nullptr))
+        return code;
+    list.slots = static_cast<error_slot_words*>(memory);
+    if (const int code = calls.allocate_host(&memory, error_slots * slot_bytes))
+        return code;
+    list.seen = static_cast<error_slot_words*>(memory);
+    return calls.fill(list.slots, slot_empty, error_slots * slot_bytes, stream);
+}
+
+void release_errors(const cuda_calls& calls, const error_list& list) {
+    if (list.seen)
+        (void)calls.release_host(list.seen);
+    if (list.slots)
+        (void)calls.release(list.slots, nullptr, nullptr);
+}
+
+moira_error_word first_error(const error_list& list, uint32_t begin, uint32_t end) {
+    for (uint32_t index = begin; index < end; ++index) {
+        const uint64_t word = list.seen[index].row_code;
         if (word == UINT64_MAX)
             continue;
-        return {uint32_t(word), ops[index], int32_t(uint32_t(word >> 32)), int32_t(uint32_t(slots[index].row_detail))};
+        return {uint32_t(word), list.ops[index], int32_t(uint32_t(word >> 32)),
+                int32_t(uint32_t(list.seen[index].row_detail))};
     }
     return {};
 }
 
 moira_status collect_errors(moira_stream& stream) {
     moira_device& device = *stream.device;
-    const uint64_t bytes = stream.slots_used * slot_bytes;
-    if (bytes > 0) {
-        if (const int code = device.calls->copy(stream.slots_seen, stream.slots, bytes, stream.stream))
-            return cuda_status(device, code, "reading the step's errors");
-        // Queued behind the copy: the slots are empty for the next step.
-        if (const int code = device.calls->fill(stream.slots, slot_empty, bytes, stream.stream))
-            return cuda_status(device, code, "clearing the step's errors");
-    }
+    int code = queue_errors(stream, stream.errors);
+    for (const graph_replay& replay : stream.replays)
+        code = code ? code : queue_errors(stream, replay.graph->errors);
+    if (code)
+        return cuda_status(device, code, "reading the step's errors");
     if (const moira_status status = wait(stream, "waiting for the device"))
         return status;
     if (stream.error.code == MOIRA_ERROR_NONE)
-        stream.error = first_error(stream.slots_seen, stream.slot_ops, stream.slots_used);
-    stream.slots_used = 0;
+        stream.error = first_error_of_step(stream);
+    stream.errors.used = 0;
+    stream.replays.clear();
     return MOIRA_OK;
 }
 
@@ -125,6 +161,11 @@ void cuda_stream_destroy(moira_stream* stream) {
         const std::scoped_lock lock(device.streams_mutex);
         std::erase(device.streams, stream);
     }
+    if (stream->recording) {
+        moira_graph* graph = nullptr;
+        stream->recording->spoilt = true;
+        (void)cuda_graph_end(stream, &graph);
+    }
     take_apart(*stream);
     destroy_object(*device.host, stream);
 }
@@ -132,6 +173,8 @@ void cuda_stream_destroy(moira_stream* stream) {
 moira_status cuda_stream_synchronize(moira_stream* stream) {
     if (!stream)
         return report(MOIRA_INVALID_ARGUMENT, "stream_synchronize needs a stream");
+    if (const moira_status status = refuse_recording(*stream, "waiting"))
+        return status;
     if (const moira_status status = enter_device(*stream->device))
         return status;
     if (const moira_status status = collect_errors(*stream))
@@ -154,9 +197,11 @@ moira_status cuda_stream_error(moira_stream* stream, moira_error_word* word) {
 
 namespace {
 
-moira_status check_copy(const moira_stream* stream, const void* to, const void* from, uint64_t bytes) {
+moira_status check_copy(moira_stream* stream, const void* to, const void* from, uint64_t bytes) {
     if (!stream || ((!to || !from) && bytes > 0))
         return report(MOIRA_INVALID_ARGUMENT, "a copy needs a stream and two addresses");
+    if (const moira_status status = refuse_recording(*stream, "a copy"))
+        return status;
     return enter_device(*stream->device);
 }
 

@@ -3,7 +3,8 @@
  * behaves like a GPU. Launches and copies only queue work; it runs when the stream is synchronised, when an event is
  * asked and its time has come, or when another stream waits for it. Fresh device memory is poisoned (all bytes 0xff:
  * NaN and -1), and an address outside device memory is refused, so that a host which mixes up the two is found without
- * a GPU.
+ * a GPU. Graphs are recorded and replayed by the interface's rules: what may not be done while one is recorded is
+ * refused and spoils it, and a replay that names an op or memory that is gone is refused.
  *
  * Counters "nth" count from the next call on: 1 is the next one, 0 switches the fault off. All functions are
  * thread-safe.
@@ -22,11 +23,14 @@ enum {
     MOIRA_FAKE_BUFFER_DESTROY = 1,
     MOIRA_FAKE_COPY_TO_DEVICE = 2, /* queued; amount: bytes */
     MOIRA_FAKE_COPY_TO_HOST = 3,
-    MOIRA_FAKE_LAUNCH = 4,  /* one op queued; amount: rows or pairs */
+    MOIRA_FAKE_LAUNCH = 4,  /* one op queued, or recorded into a graph; amount: rows or pairs */
     MOIRA_FAKE_EXECUTE = 5, /* the same op runs */
     MOIRA_FAKE_SYNCHRONIZE = 6,
     MOIRA_FAKE_EVENT_RECORD = 7,
-    MOIRA_FAKE_EVENT_WAIT = 8
+    MOIRA_FAKE_EVENT_WAIT = 8,
+    MOIRA_FAKE_GRAPH_BEGIN = 9,
+    MOIRA_FAKE_GRAPH_END = 10,   /* amount: ops */
+    MOIRA_FAKE_GRAPH_LAUNCH = 11 /* the same; each op of it is executed later */
 };
 
 typedef struct moira_fake_call {
@@ -41,11 +45,11 @@ typedef struct moira_fake_controls {
     uint64_t struct_size;
     /* Every op and copy queued from now on takes this long, one after another; 0 (default): no time. */
     void (*set_latency_us)(moira_device* device, uint64_t latency_us);
-    /* The nth launch call returns MOIRA_LAUNCH_FAILED and queues nothing. */
+    /* The nth launch or graph_launch call returns MOIRA_LAUNCH_FAILED and queues nothing. */
     void (*fail_launch)(moira_device* device, uint32_t nth);
     /* The nth execution of `op` sets the stream's error word to MOIRA_ERROR_INJECTED. */
     void (*inject_error)(moira_device* device, uint32_t op, uint32_t nth);
-    /* The nth launch call and every later call return MOIRA_DEVICE_LOST; queued work is dropped. */
+    /* The nth launch or graph_launch call and every later call return MOIRA_DEVICE_LOST; queued work is dropped. */
     void (*lose_device)(moira_device* device, uint32_t nth);
     /* The nth buffer_create returns MOIRA_OUT_OF_MEMORY. */
     void (*fail_buffer)(moira_device* device, uint32_t nth);

@@ -7,9 +7,12 @@
 
 #include <chrono>
 #include <deque>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -28,6 +31,12 @@ struct injected_error {
     fault_counter counter;
 };
 
+// Serial numbers tell what was destroyed from what was created later at the same address.
+struct fake_memory {
+    uint64_t bytes;
+    uint64_t serial;
+};
+
 struct fake_device : moira_device {
     std::recursive_mutex mutex; // held by every call: one device, one lock
     bool lost = false;
@@ -37,13 +46,16 @@ struct fake_device : moira_device {
     fault_counter buffer_fault;
     std::vector<injected_error> errors;
     std::vector<moira_fake_call> calls;
-    std::map<uintptr_t, uint64_t> memory; // address -> bytes of every live buffer
-    std::map<uintptr_t, uint64_t> host_memory;
+    uint64_t last_serial = 0;
+    std::map<uintptr_t, fake_memory> memory; // every live buffer, by address
+    std::map<uintptr_t, fake_memory> host_memory;
+    std::map<const moira_op*, uint64_t> ops;   // live ones -> serial
     uint64_t memory_bytes = uint64_t{1} << 40; // more than any test needs; set_memory_bytes makes it small
     std::vector<fake_stream*> streams;
     uint64_t live_objects = 0;
 
     bool owns(const void* address, uint64_t bytes) const;
+    uint64_t serial_of(const void* address) const; // of the buffer around it; 0: there is none
     uint64_t memory_bytes_used() const;
     moira_status log(uint32_t kind, uint32_t op, uint64_t amount, moira_status status);
 };
@@ -73,6 +85,7 @@ union any_op_args {
     moira_router_topk_args router_topk;
     moira_expert_ffn_args expert_ffn;
     moira_combine_args combine;
+    moira_expert_groups_args expert_groups;
 };
 
 struct queued_copy {
@@ -99,7 +112,22 @@ struct queued {
     std::variant<queued_copy, queued_op, queued_record, queued_wait> work;
 };
 
+// One launch of a graph, with what it names.
+struct recorded_op {
+    queued_op work;
+    const moira_op* handle;
+    uint64_t serial;
+    std::vector<std::pair<const void*, uint64_t>> memory; // address, serial
+};
+
+struct fake_recording {
+    std::thread::id thread = std::this_thread::get_id();
+    std::vector<recorded_op> ops;
+    bool spoilt = false; // by something that a graph cannot hold
+};
+
 struct fake_stream : moira_stream {
+    std::unique_ptr<fake_recording> recording; // between graph_begin and graph_end
     std::deque<queued> queue;
     uint64_t last_position = 0;
     std::chrono::steady_clock::time_point busy_until{};
@@ -107,6 +135,23 @@ struct fake_stream : moira_stream {
 
     fake_device& owner() const { return *static_cast<fake_device*>(device); }
 };
+
+inline moira_status lost() {
+    return report(MOIRA_DEVICE_LOST, "the fake device was lost");
+}
+
+// Takes the device's lock, refuses when it is lost, and keeps exceptions inside.
+template <class Function>
+moira_status on_device(fake_device& device, const Function& function) noexcept {
+    try {
+        const std::scoped_lock lock(device.mutex);
+        return device.lost ? lost() : function();
+    } catch (const std::bad_alloc&) {
+        return report(MOIRA_OUT_OF_MEMORY, "out of memory inside the plugin");
+    } catch (const std::exception& error) {
+        return report(MOIRA_LAUNCH_FAILED, "unexpected exception inside the plugin: %s", error.what());
+    }
+}
 
 template <class Work>
 uint64_t enqueue(fake_stream& stream, Work work, uint64_t latency_us) {
@@ -122,7 +167,29 @@ void run_queue(fake_stream& stream, uint64_t position, bool wait);
 // Copies the arguments of one launch and refuses addresses outside device memory. OK or INVALID_ARGUMENT.
 moira_status take_args(const fake_device& device, const moira_launch& launch, any_op_args& args);
 
+// The device addresses among the arguments, as far as they are given.
+std::vector<const void*> addresses_of(uint32_t op, const any_op_args& args);
+
+// OK, or what a launch call meets as scripted.
+moira_status launch_faults(fake_device& device, uint32_t kind, uint64_t amount);
+
+// Refuses what a stream that records may not be asked, and spoils the recording. OK when it records nothing.
+moira_status refuse_recording(fake_stream& stream, const char* what);
+// The same for what touches the whole device, by the thread that records.
+moira_status refuse_recordings(fake_device& device, const char* what);
+void record(fake_stream& stream, const moira_launch& launch, queued_op work);
+
+moira_status fake_graph_begin(moira_stream* stream);
+moira_status fake_graph_end(moira_stream* stream, moira_graph** graph);
+moira_status fake_graph_launch(moira_stream* stream, moira_graph* graph);
+void fake_graph_destroy(moira_graph* graph);
+
 // Rows of a launch, or pairs.
 uint64_t launch_amount(uint32_t op, const any_op_args& args);
 
 } // namespace moira
+
+struct moira_graph {
+    moira::fake_stream* stream;
+    std::vector<moira::recorded_op> ops;
+};

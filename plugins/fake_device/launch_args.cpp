@@ -39,7 +39,11 @@ args_shape shape_of(uint32_t op) {
     case MOIRA_OP_EXPERT_FFN:
         return {sizeof(moira_expert_ffn_args),
                 {AT(expert_ffn, x), AT(expert_ffn, table), AT(expert_ffn, group_table), AT(expert_ffn, pair_table),
-                 AT(expert_ffn, out), AT(expert_ffn, workspace)}};
+                 AT(expert_ffn, out), AT(expert_ffn, workspace), AT(expert_ffn, group_count)}};
+    case MOIRA_OP_EXPERT_GROUPS:
+        return {sizeof(moira_expert_groups_args),
+                {AT(expert_groups, ids), AT(expert_groups, generations), AT(expert_groups, group_table),
+                 AT(expert_groups, pair_table), AT(expert_groups, group_count), AT(expert_groups, workspace)}};
     default:
         return {sizeof(moira_combine_args),
                 {AT(combine, expert_out), AT(combine, weights), AT(combine, shared), AT(combine, residual)}};
@@ -55,14 +59,18 @@ bool fake_device::owns(const void* address, uint64_t bytes) const {
     const auto after = memory.upper_bound(at);
     if (after == memory.begin())
         return false;
-    const auto& [begin, size] = *std::prev(after);
-    return at - begin < size && bytes <= size - (at - begin);
+    const auto& [begin, buffer] = *std::prev(after);
+    return at - begin < buffer.bytes && bytes <= buffer.bytes - (at - begin);
+}
+
+uint64_t fake_device::serial_of(const void* address) const {
+    return owns(address, 1) ? std::prev(memory.upper_bound(reinterpret_cast<uintptr_t>(address)))->second.serial : 0;
 }
 
 uint64_t fake_device::memory_bytes_used() const {
     uint64_t used = 0;
-    for (const auto& [address, bytes] : memory)
-        used += bytes;
+    for (const auto& [address, buffer] : memory)
+        used += buffer.bytes;
     return used;
 }
 
@@ -79,6 +87,17 @@ moira_status take_args(const fake_device& device, const moira_launch& launch, an
                           "op %u: the address at byte %zu of its arguments is not on the device", op, offset);
     }
     return MOIRA_OK;
+}
+
+std::vector<const void*> addresses_of(uint32_t op, const any_op_args& args) {
+    std::vector<const void*> given;
+    for (const size_t offset : shape_of(op).addresses) {
+        const void* address = nullptr;
+        std::memcpy(&address, reinterpret_cast<const char*>(&args) + offset, sizeof address);
+        if (address)
+            given.push_back(address);
+    }
+    return given;
 }
 
 uint64_t launch_amount(uint32_t op, const any_op_args& args) {

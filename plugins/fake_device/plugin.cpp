@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <exception>
-#include <new>
 #include <utility>
 
 namespace moira {
@@ -30,6 +28,7 @@ const cpu_kernels& plugin_kernels() {
         .router_topk = reference_router_topk,
         .expert_ffn = reference_expert_ffn,
         .combine = reference_combine,
+        .expert_groups = reference_expert_groups,
     };
     return kernels;
 }
@@ -47,23 +46,6 @@ fake_stream& of(moira_stream* stream) {
 }
 fake_event& of(moira_event* event) {
     return *static_cast<fake_event*>(event);
-}
-
-moira_status lost() {
-    return report(MOIRA_DEVICE_LOST, "the fake device was lost");
-}
-
-// Takes the device's lock, refuses when it is lost, and keeps exceptions inside.
-template <class Function>
-moira_status on_device(fake_device& device, const Function& function) noexcept {
-    try {
-        const std::scoped_lock lock(device.mutex);
-        return device.lost ? lost() : function();
-    } catch (const std::bad_alloc&) {
-        return report(MOIRA_OUT_OF_MEMORY, "out of memory inside the plugin");
-    } catch (const std::exception& error) {
-        return report(MOIRA_LAUNCH_FAILED, "unexpected exception inside the plugin: %s", error.what());
-    }
 }
 
 moira_status device_open(const moira_host* host, uint32_t index, moira_device** device) {
@@ -93,6 +75,8 @@ moira_status create_buffer(moira_device* device, uint64_t bytes, uint64_t alignm
         return report(MOIRA_INVALID_ARGUMENT, "a buffer needs a device, a byte and a power of two for alignment");
     fake_device& owner = of(device);
     return on_device(owner, [&] {
+        if (const moira_status status = refuse_recordings(owner, "allocating"))
+            return status;
         if (owner.buffer_fault.strikes())
             return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes,
                              report(MOIRA_OUT_OF_MEMORY, "out of memory, as scripted"));
@@ -107,7 +91,7 @@ moira_status create_buffer(moira_device* device, uint64_t bytes, uint64_t alignm
             return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes, report(MOIRA_OUT_OF_MEMORY, "the host has no memory"));
         std::memset(created->address, poison, bytes);
         auto& kind = on_host ? owner.host_memory : owner.memory;
-        kind.emplace(reinterpret_cast<uintptr_t>(created->address), bytes);
+        kind.emplace(reinterpret_cast<uintptr_t>(created->address), fake_memory{bytes, ++owner.last_serial});
         ++owner.live_objects;
         *buffer = created.release();
         return owner.log(MOIRA_FAKE_BUFFER_CREATE, 0, bytes, MOIRA_OK);
@@ -137,12 +121,13 @@ void buffer_destroy(moira_buffer* buffer) {
         return;
     fake_device& owner = of(buffer->device);
     const std::scoped_lock lock(owner.mutex);
+    (void)refuse_recordings(owner, "freeing memory");
     // A GPU's free waits for the device: queued work may still read the buffer.
     for (fake_stream* stream : owner.streams)
         run_queue(*stream, stream->last_position, true);
     auto& kind = static_cast<fake_buffer*>(buffer)->on_host ? owner.host_memory : owner.memory;
     const auto at = kind.find(reinterpret_cast<uintptr_t>(buffer->address));
-    owner.log(MOIRA_FAKE_BUFFER_DESTROY, 0, at->second, MOIRA_OK);
+    owner.log(MOIRA_FAKE_BUFFER_DESTROY, 0, at->second.bytes, MOIRA_OK);
     kind.erase(at);
     --owner.live_objects;
     owner.host->release(owner.host->context, buffer->address);
@@ -182,6 +167,8 @@ moira_status stream_synchronize(moira_stream* stream) {
         return report(MOIRA_INVALID_ARGUMENT, "stream_synchronize needs a stream");
     fake_stream& queue = of(stream);
     return on_device(queue.owner(), [&] {
+        if (const moira_status status = refuse_recording(queue, "waiting"))
+            return status;
         run_queue(queue, queue.last_position, true);
         const moira_status failure = std::exchange(queue.failure, MOIRA_OK);
         const moira_status status = failure != MOIRA_OK                    ? failure
@@ -205,6 +192,8 @@ moira_status copy(moira_stream* stream, void* to, const void* from, uint64_t byt
         return report(MOIRA_INVALID_ARGUMENT, "a copy needs a stream and two addresses");
     fake_device& owner = of(stream).owner();
     return on_device(owner, [&]() -> moira_status {
+        if (const moira_status status = refuse_recording(of(stream), "a copy"))
+            return status;
         const void* on_board = kind == MOIRA_FAKE_COPY_TO_DEVICE ? to : from;
         if (bytes > 0 && !owner.owns(on_board, bytes))
             return owner.log(kind, 0, bytes, report(MOIRA_INVALID_ARGUMENT, "a copy leaves its device buffer"));
@@ -245,6 +234,8 @@ moira_status event_record(moira_stream* stream, moira_event* event) {
     if (!stream || !event)
         return report(MOIRA_INVALID_ARGUMENT, "event_record needs a stream and an event");
     return on_device(of(stream).owner(), [&] {
+        if (const moira_status status = refuse_recording(of(stream), "an event"))
+            return status;
         event_state& state = *of(event).state;
         state.stream = &of(stream);
         state.done = 0;
@@ -257,6 +248,8 @@ moira_status event_wait(moira_stream* stream, moira_event* event) {
     if (!stream || !event)
         return report(MOIRA_INVALID_ARGUMENT, "event_wait needs a stream and an event");
     return on_device(of(stream).owner(), [&] {
+        if (const moira_status status = refuse_recording(of(stream), "an event"))
+            return status;
         const auto& state = of(event).state;
         // An event that was never recorded counts as done; a stream is in order with itself.
         if (state->stream && state->stream != &of(stream))
@@ -288,8 +281,13 @@ moira_status op_prepare(moira_device* device, const moira_op_header* desc, moira
     if (!device)
         return report(MOIRA_INVALID_ARGUMENT, "op_prepare needs a device");
     return on_device(of(device), [&] {
+        if (const moira_status status = refuse_recordings(of(device), "preparing an op"))
+            return status;
         const moira_status status = prepare_op(device, desc, op, workspace_bytes);
-        of(device).live_objects += status == MOIRA_OK ? 1 : 0;
+        if (status != MOIRA_OK)
+            return status;
+        of(device).ops[*op] = ++of(device).last_serial;
+        ++of(device).live_objects;
         return status;
     });
 }
@@ -298,7 +296,9 @@ void op_destroy(moira_op* op) {
     if (!op)
         return;
     const std::scoped_lock lock(of(op->device).mutex);
+    (void)refuse_recordings(of(op->device), "destroying an op");
     --of(op->device).live_objects;
+    of(op->device).ops.erase(op);
     destroy_op(op);
 }
 
@@ -313,10 +313,13 @@ moira_status enqueue_list(fake_stream& stream, const moira_launch* list, uint32_
         if (const moira_status status = take_args(owner, list[index], ops[index].args))
             return status;
     }
-    for (queued_op& op : ops) {
-        const uint32_t kind = op.op.desc.header.op;
-        owner.log(MOIRA_FAKE_LAUNCH, kind, launch_amount(kind, op.args), MOIRA_OK);
-        enqueue(stream, std::move(op), owner.latency_us);
+    for (uint32_t index = 0; index < count; ++index) {
+        const uint32_t kind = ops[index].op.desc.header.op;
+        owner.log(MOIRA_FAKE_LAUNCH, kind, launch_amount(kind, ops[index].args), MOIRA_OK);
+        if (stream.recording)
+            record(stream, list[index], ops[index]);
+        else
+            enqueue(stream, ops[index], owner.latency_us);
     }
     return MOIRA_OK;
 }
@@ -326,12 +329,8 @@ moira_status launch(moira_stream* stream, const moira_launch* list, uint32_t cou
         return report(MOIRA_INVALID_ARGUMENT, "launch needs a stream and a list");
     fake_device& owner = of(stream).owner();
     return on_device(owner, [&]() -> moira_status {
-        if (owner.loss.strikes()) {
-            owner.lost = true;
-            return owner.log(MOIRA_FAKE_LAUNCH, 0, count, lost());
-        }
-        if (owner.launch_fault.strikes())
-            return owner.log(MOIRA_FAKE_LAUNCH, 0, count, report(MOIRA_LAUNCH_FAILED, "launch failed, as scripted"));
+        if (const moira_status status = launch_faults(owner, MOIRA_FAKE_LAUNCH, count))
+            return status;
         return enqueue_list(of(stream), list, count);
     });
 }
@@ -364,7 +363,11 @@ constexpr moira_plugin_api plugin_api_table = {sizeof(moira_plugin_api),
                                                cpu_pack,
                                                cpu_unpack,
                                                memory_info,
-                                               host_buffer_create};
+                                               host_buffer_create,
+                                               fake_graph_begin,
+                                               fake_graph_end,
+                                               fake_graph_launch,
+                                               fake_graph_destroy};
 
 } // namespace
 

@@ -18,7 +18,7 @@ void inject(fake_stream& stream, uint32_t op) {
 
 // A slab outside device memory would be an illegal access, after which a GPU does nothing more.
 bool experts_on_device(const fake_device& device, const moira_expert_ffn_args& args, uint32_t experts) {
-    for (uint32_t index = 0; index < args.groups; ++index) {
+    for (uint32_t index = 0; index < expert_group_count(args); ++index) {
         const moira_expert_group& group = args.group_table[index];
         if (group.pair_count == 0 || group.expert >= experts)
             continue;

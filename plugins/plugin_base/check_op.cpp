@@ -183,6 +183,14 @@ moira_status check(const op_capabilities&, const moira_combine_desc& desc) {
     return check_bounds(bounds);
 }
 
+moira_status check(const op_capabilities&, const moira_expert_groups_desc& desc) {
+    // Places of pairs are int32.
+    const bound bounds[] = {{"experts", desc.experts, 1, dimension_limit},
+                            {"top_k", desc.top_k, 1, head_limit},
+                            {"rows_max * top_k", uint64_t{desc.header.rows_max} * desc.top_k, 1, slots_limit}};
+    return check_bounds(bounds);
+}
+
 // Takes what this version knows. A longer descriptor comes from a newer host: its further fields must all be 0.
 template <class Desc>
 moira_status take(const moira_op_header* header, Desc& desc) {
@@ -235,6 +243,8 @@ moira_status check_op(const op_capabilities& plugin, const moira_op_header* head
         return take_and_check(plugin, header, desc.expert_ffn);
     case MOIRA_OP_COMBINE:
         return take_and_check(plugin, header, desc.combine);
+    case MOIRA_OP_EXPERT_GROUPS:
+        return take_and_check(plugin, header, desc.expert_groups);
     default:
         return report(MOIRA_UNSUPPORTED, "%s has no op %u; the last one is %u", plugin.name, header->op,
                       unsigned{MOIRA_OP_COUNT} - 1);

@@ -18,6 +18,7 @@ union any_op_desc {
     moira_router_topk_desc router_topk;
     moira_expert_ffn_desc expert_ffn;
     moira_combine_desc combine;
+    moira_expert_groups_desc expert_groups;
 };
 
 // What a plugin has kernels for, as far as descriptors can ask.

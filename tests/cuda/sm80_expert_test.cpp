@@ -97,7 +97,8 @@ struct expert_outcome {
 };
 
 expert_outcome run_layer(const expert_layer& layer, const expert_work& work, const simt_config& config,
-                         uint32_t tile_rows, std::vector<moira_expert_entry> table = {}) {
+                         uint32_t tile_rows, std::vector<moira_expert_entry> table = {},
+                         const uint32_t* counted = nullptr) {
     simt_memory memory;
     const uint32_t layout_id = packed_layout_id(layout_base_mma_tiles, MOIRA_PACK_EXPERT, layer.desc.quantization);
     table.resize(layer_experts, {1, 7, layout_id});
@@ -116,6 +117,8 @@ expert_outcome run_layer(const expert_layer& layer, const expert_work& work, con
     args.table = memory.copy_of("entries", table);
     args.group_table = memory.copy_of("groups", work.groups);
     args.pair_table = memory.copy_of("pairs", work.pairs);
+    if (counted)
+        args.group_count = memory.copy_of("group count", std::vector<uint32_t>{*counted});
     args.out_stride = layer_hidden + 3;
     args.out = memory.allocate_array<float>("out", pairs * args.out_stride);
     args.workspace = memory.allocate("workspace", sm80_expert_ffn_bytes(layer.desc, groups, pairs, tile_rows));
@@ -221,6 +224,26 @@ expert_outcome run_odd_group(const expert_layer& layer, uint32_t expert, uint32_
     }
     CHECK((outcome.error.row_code == ~0ull || outcome.error.row_detail == (1ull << 32 | expert)));
     return outcome;
+}
+
+TEST_CASE("groups past the device's count and pairs without a group are not there") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED);
+    const expert_work work = ragged_work();
+    expert_work more = work;
+    more.pairs.resize(work.pairs.size() + 5, {-1, -1});
+    more.groups.push_back({9, 1, uint32_t(work.pairs.size()), 5}); // would be an error
+    const uint32_t counted = uint32_t(work.groups.size()), too_many = 1000;
+    for (const simt_config& config : simt_all_schedules(17)) {
+        const expert_outcome plain = run_layer(layer, work, config, 8);
+        const expert_outcome outcome = run_layer(layer, more, config, 8, {}, &counted);
+        REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+        CHECK(outcome.error.row_code == ~0ull);
+        CHECK(std::memcmp(plain.out.data(), outcome.out.data(), plain.out.size() * sizeof(float)) == 0);
+        // Never more than the launch said there could be.
+        const expert_outcome bounded = run_layer(layer, work, config, 8, {}, &too_many);
+        REQUIRE_MESSAGE(bounded.report.clean(), bounded.report.text());
+        CHECK(std::memcmp(plain.out.data(), bounded.out.data(), plain.out.size() * sizeof(float)) == 0);
+    }
 }
 
 TEST_CASE("an empty or stale expert is reported, never read, and its rows are zero") {

@@ -38,11 +38,12 @@ simt_report smxx_on_host::run(const moira_combine_desc& desc, const moira_combin
     return simt_launch(combine_shape(desc, args), config, memory, [&] { combine_rows(desc, args, errors); });
 }
 
-simt_report smxx_on_host::permute(const permute_args& args) const {
-    const simt_report report = simt_launch(permute_shape(args), config, memory, [&] { permute_count(args); });
+simt_report smxx_on_host::run(const moira_expert_groups_desc& desc, const moira_expert_groups_args& args) const {
+    const simt_report report =
+        simt_launch(permute_shape(desc), config, memory, [&] { permute_count(desc, args, errors); });
     if (!report.clean())
         return report;
-    return simt_launch(permute_shape(args), config, memory, [&] { permute_place(args); });
+    return simt_launch(permute_shape(desc), config, memory, [&] { permute_place(desc, args); });
 }
 
 simt_report smxx_on_host::quantize(const e4m3_blocks_args& args) const {

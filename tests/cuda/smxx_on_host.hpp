@@ -7,7 +7,6 @@
 
 namespace moira {
 
-struct permute_args;
 struct e4m3_blocks_args;
 struct sample_args;
 
@@ -22,7 +21,7 @@ struct smxx_on_host {
     simt_report run(const moira_kv_append_desc& desc, const moira_kv_append_args& args) const;
     simt_report run(const moira_router_topk_desc& desc, const moira_router_topk_args& args) const;
     simt_report run(const moira_combine_desc& desc, const moira_combine_args& args) const;
-    simt_report permute(const permute_args& args) const;
+    simt_report run(const moira_expert_groups_desc& desc, const moira_expert_groups_args& args) const;
     simt_report quantize(const e4m3_blocks_args& args) const;
     simt_report dequantize(const e4m3_blocks_args& args) const;
     simt_report sample(const sample_args& args) const;

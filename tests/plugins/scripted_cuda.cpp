@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <utility>
 
 namespace moira {
@@ -40,6 +41,11 @@ scripted_machine& machine() {
 /// Counts the call; the code that the script wants, or 0.
 int come(const char* call) {
     ++machine().calls[call];
+    static const std::set<std::string> outside = {"allocate",     "allocate_host",      "release",
+                                                  "release_host", "stream_synchronize", "copy",
+                                                  "fill",         "event_record",       "event_wait"};
+    if (machine().capturing && outside.count(call) == 1)
+        ++machine().spoilt_captures;
     const auto found = machine().fail_next.find(call);
     if (found == machine().fail_next.end())
         return 0;
@@ -198,9 +204,10 @@ constexpr cuda_calls calls = {
         },
     .capture_begin =
         [](void*) {
-            machine().capturing = true;
+            const int code = come("capture_begin");
+            machine().capturing = code == 0;
             machine().captured.clear();
-            return come("capture_begin");
+            return code;
         },
     .capture_end =
         [](void*, void** graph) {

@@ -30,6 +30,7 @@ struct scripted_machine {
     int pools = 0;
     const cublas_calls* library = nullptr; ///< cuBLASLt, when it is there
     bool capturing = false;
+    int spoilt_captures = 0; ///< calls that a capture does not survive, or must not record
     std::vector<std::function<void()>> captured;
     std::map<void*, std::vector<std::function<void()>>> graphs;
 

@@ -125,6 +125,8 @@ op_cost cost_of(const bound_launch& launch, const attended_context& context) {
         return moved(rows * (as<moira_router_topk_desc>(desc).experts + 2 * as<moira_router_topk_desc>(desc).top_k));
     case MOIRA_OP_COMBINE:
         return combine_cost(as<moira_combine_desc>(desc), rows);
+    case MOIRA_OP_EXPERT_GROUPS: // an id in, a pair out
+        return moved(3 * rows * as<moira_expert_groups_desc>(desc).top_k);
     default:
         return {};
     }
@@ -164,6 +166,9 @@ std::string op_detail(const moira_op_header& desc) {
     }
     case MOIRA_OP_COMBINE:
         return std::to_string(as<moira_combine_desc>(desc).width);
+    case MOIRA_OP_EXPERT_GROUPS:
+        return std::to_string(as<moira_expert_groups_desc>(desc).top_k) + " of " +
+               std::to_string(as<moira_expert_groups_desc>(desc).experts);
     default:
         return "";
     }

@@ -49,6 +49,7 @@ struct expert_prepare_args {
     uint64_t x_stride;
     const moira_expert_entry* table;
     const moira_expert_group* group_table;
+    const uint32_t* group_count; // null: groups
     const moira_expert_pair* pair_table;
     expert_tile* tile_table;
     uint16_t* x_rounded; // [pairs, x_width]
@@ -116,10 +117,13 @@ SIMT_FN uint32_t block_prefix(uint32_t value, uint32_t* warp_totals, uint32_t& t
 SIMT_FN void cut_groups(const expert_prepare_args& args) {
     SIMT_SHARED(uint32_t, warp_totals, expert_prepare_threads / warp_lanes);
     uint32_t tiles_before = 0;
-    for (uint32_t first = 0; first < args.groups; first += expert_prepare_threads) {
+    uint32_t groups = args.groups;
+    if (args.group_count != nullptr && *args.group_count < groups)
+        groups = *args.group_count;
+    for (uint32_t first = 0; first < groups; first += expert_prepare_threads) {
         const uint32_t index = first + threadIdx.x;
         moira_expert_group group{};
-        if (index < args.groups)
+        if (index < groups)
             group = args.group_table[index];
         // Pairs past the launch's are not there: a wrong count must not write past the tables.
         const uint32_t begin = group.pair_begin < args.pairs ? group.pair_begin : args.pairs;
@@ -146,7 +150,10 @@ SIMT_KERNEL(expert_prepare_threads) expert_prepare(expert_prepare_args args) {
         return;
     }
     const uint64_t pair = blockIdx.x - 1;
-    const float* x = args.x + uint64_t(args.pair_table[pair].row) * args.x_stride;
+    const int32_t row = args.pair_table[pair].row;
+    if (row < 0) // of no group
+        return;
+    const float* x = args.x + uint64_t(row) * args.x_stride;
     uint16_t* rounded = args.x_rounded + pair * args.x_width;
     for (uint32_t k = threadIdx.x * 2; k < args.x_width; k += expert_prepare_threads * 2) {
         const float low = k < args.hidden ? x[k] : 0.0f;

@@ -49,6 +49,7 @@ inline expert_prepare_args prepare_args_of(const moira_expert_ffn_desc& desc, co
     prepare.x_stride = args.x_stride;
     prepare.table = args.table;
     prepare.group_table = args.group_table;
+    prepare.group_count = args.group_count;
     prepare.pair_table = args.pair_table;
     prepare.tile_table = reinterpret_cast<expert_tile*>(workspace + plan.tile_table);
     prepare.x_rounded = reinterpret_cast<uint16_t*>(workspace + plan.x_rounded);

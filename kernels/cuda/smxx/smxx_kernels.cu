@@ -78,9 +78,14 @@ int smxx_combine(const moira_combine_desc& desc, const moira_combine_args& args,
     return run(combine_rows, combine_shape(desc, args), launch, desc, args, launch.errors);
 }
 
-int smxx_permute(const permute_args& args, const cuda_launch& launch) {
-    const int status = run(permute_count, permute_shape(args), launch, args);
-    return status != int(cudaSuccess) ? status : run(permute_place, permute_shape(args), launch, args);
+int smxx_expert_groups(const moira_expert_groups_desc& desc, const moira_expert_groups_args& args,
+                       const cuda_launch& launch) {
+    const int status = run(permute_count, permute_shape(desc), launch, desc, args, launch.errors);
+    return status != int(cudaSuccess) ? status : run(permute_place, permute_shape(desc), launch, desc, args);
+}
+
+uint64_t smxx_expert_groups_workspace(const moira_expert_groups_desc& desc) {
+    return permute_workspace_bytes(desc);
 }
 
 int smxx_e4m3_quantize(const e4m3_blocks_args& args, const cuda_launch& launch) {

@@ -125,6 +125,14 @@ static moira_status pack(moira_device* device, const moira_pack_desc* desc, cons
 static moira_status memory_info(moira_device* device, moira_memory_info* info) {
     return (void)device, (void)info, MOIRA_UNSUPPORTED;
 }
+static moira_status graph_begin(moira_stream* stream) { return (void)stream, MOIRA_UNSUPPORTED; }
+static moira_status graph_end(moira_stream* stream, moira_graph** graph) {
+    return (void)stream, (void)graph, MOIRA_UNSUPPORTED;
+}
+static moira_status graph_launch(moira_stream* stream, moira_graph* graph) {
+    return (void)stream, (void)graph, MOIRA_UNSUPPORTED;
+}
+static void graph_destroy(moira_graph* graph) { (void)graph; }
 #ifndef TINY_NULL_FUNCTION
 static moira_status unpack(moira_device* device, const moira_pack_desc* desc, const void* packed, void* const* weights,
                            void* scratch) {
@@ -164,6 +172,10 @@ static const moira_plugin_api api = {
 #endif
     .memory_info = memory_info,
     .host_buffer_create = buffer_create,
+    .graph_begin = graph_begin,
+    .graph_end = graph_end,
+    .graph_launch = graph_launch,
+    .graph_destroy = graph_destroy,
 };
 
 EXPORT moira_status TINY_PROBE_FUNCTION(const moira_device_facts* facts, moira_probe* probe);

@@ -83,6 +83,7 @@ const cpu_kernels& plugin_kernels() {
         .router_topk = wrong_router_topk,
         .expert_ffn = wrong_expert_ffn,
         .combine = wrong_combine,
+        .expert_groups = reference_expert_groups,
     };
     return kernels;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/error.hpp"
+#include "core/execute/device_graph.hpp"
 #include "core/execute/op_provider.hpp"
 
 #include <cstddef>
@@ -86,6 +87,15 @@ public:
 
     /// From now on every launch is watched; null: none.
     void watch(launch_watch* watch) noexcept { watch_ = watch; }
+    bool watched() const noexcept { return watch_ != nullptr; }
+
+    /// What is launched from now on is recorded and not run, until end_graph(), which is to follow whatever happens.
+    /// Only launches may be recorded, all of one plugin. Errors: unsupported (no graphs there), device_error.
+    result<void> begin_graph();
+    result<device_graph> end_graph();
+
+    /// Replays it, in order with everything else.
+    result<void> launch(const device_graph& graph);
 
     result<void> upload(void* device_address, const void* host_address, std::uint64_t bytes);
     result<void> download(void* host_address, const void* device_address, std::uint64_t bytes);

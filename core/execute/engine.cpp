@@ -136,6 +136,9 @@ result<void> engine::impl::run_rows(const step_plan& plan, const logits_function
     rows.reserve(plan.samples.size());
     for (const auto& sample : plan.samples)
         rows.push_back(sample.row);
+    if (resident)
+        if (auto held = resident->hold(step, plan, *store, observer))
+            return resident->forward(step, cache, *store, *held, rows, on_logits);
     return forward(step, cache, *store, rows, on_logits, observer, stall_s);
 }
 

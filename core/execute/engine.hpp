@@ -5,6 +5,7 @@
 #include "core/execute/expert_pruning.hpp"
 #include "core/execute/forward_observer.hpp"
 #include "core/execute/op_provider.hpp"
+#include "core/execute/resident_step_counts.hpp"
 #include "core/execute/weight_loader.hpp"
 #include "core/experts/expert_store.hpp"
 #include "core/model/checkpoint.hpp"
@@ -96,6 +97,7 @@ public:
     std::string summary() const;               ///< what runs where, in one line
     std::vector<std::string> notices() const;  ///< what an operator should know
     double load_s() const noexcept;
+    resident_step_counts resident_steps() const noexcept;  ///< the thread that runs steps
 
 private:
     struct impl;

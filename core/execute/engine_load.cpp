@@ -210,6 +210,10 @@ result<void> engine::impl::load(load_progress progress) {
     pruning = std::move(*made_pruning);
     if (auto done = create_probe(); !done)
         return done;
+    auto made_resident = resident_step::create(model.shape(), limits, ops, memory);
+    if (!made_resident)
+        return tl::unexpected(made_resident.error());
+    resident = std::move(*made_resident);
     arena_extras.workspace_bytes = std::max(ops.workspace_bytes(), probe ? probe->workspace_bytes() : 0);
     arena_extras.with_mtp = options.mtp;
     auto made_arena = step_arena::create(model.shape(), limits, memory, arena_extras);

@@ -5,6 +5,7 @@
 #include "core/execute/layer_loop.hpp"
 #include "core/execute/mtp_block.hpp"
 #include "core/execute/mtp_drafting.hpp"
+#include "core/execute/resident_step.hpp"
 #include "core/execute/route_probe.hpp"
 
 #include <memory>
@@ -47,6 +48,7 @@ struct engine::impl {
     std::unique_ptr<expert_store> store;
     kv_cache cache;
     step_arena arena;
+    std::optional<resident_step> resident; // none: a plugin lacks what it needs
     std::shared_ptr<route_board> routes;
     std::unique_ptr<expert_pruning> pruning;
     std::unique_ptr<route_probe> probe;

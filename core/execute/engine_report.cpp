@@ -50,6 +50,9 @@ std::vector<std::string> engine::lossy() const {
 }
 
 std::map<std::string, std::string> engine::plugins() const { return impl_->ops.plugins(); }
+resident_step_counts engine::resident_steps() const noexcept {
+    return impl_->resident ? impl_->resident->counts() : resident_step_counts();
+}
 double engine::load_s() const noexcept { return impl_->load_s; }
 
 std::string engine::summary() const {

@@ -61,22 +61,6 @@ result<void> run_visit(const step_context& step, const model_layer& layer, const
     return done;
 }
 
-moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& ffn) {
-    auto& arena = step.arena;
-    moira_expert_ffn_args args{};
-    args.groups = 1;
-    args.pairs = static_cast<std::uint32_t>(arena.rows);
-    args.x = arena.normed.as<float>();
-    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.table = ffn.entry.as<moira_expert_entry>();
-    args.group_table = arena.every_row_group.as<moira_expert_group>();
-    args.pair_table = arena.every_row_pairs.as<moira_expert_pair>();
-    args.out = arena.block_out.as<float>();
-    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.workspace = arena.workspace.as<void>();
-    return args;
-}
-
 /// Lets the override see and change what the router chose; the ids are on the host already.
 result<void> override_choice(const step_context& step, std::int32_t layer, std::span<std::int32_t> ids) {
     auto& arena = step.arena;
@@ -117,6 +101,36 @@ result<void> run_assigned(const step_context& step, const model_layer& layer, co
 
 } // namespace
 
+moira_expert_ffn_args every_row_args(const step_context& step, const gated_ffn& ffn) {
+    auto& arena = step.arena;
+    moira_expert_ffn_args args{};
+    args.groups = 1;
+    args.pairs = static_cast<std::uint32_t>(arena.rows);
+    args.x = arena.normed.as<float>();
+    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.table = ffn.entry.as<moira_expert_entry>();
+    args.group_table = arena.every_row_group.as<moira_expert_group>();
+    args.pair_table = arena.every_row_pairs.as<moira_expert_pair>();
+    args.out = arena.block_out.as<float>();
+    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.workspace = arena.workspace.as<void>();
+    return args;
+}
+
+moira_expert_ffn_args routed_args(const step_context& step, const moira_expert_entry* table) {
+    auto& arena = step.arena;
+    moira_expert_ffn_args args{};
+    args.x = arena.normed.as<float>();
+    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.table = table;
+    args.group_table = arena.groups.as<moira_expert_group>();
+    args.pair_table = arena.pairs.as<moira_expert_pair>();
+    args.out = arena.expert_out.as<float>();
+    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
+    args.workspace = arena.workspace.as<void>();
+    return args;
+}
+
 result<void> launch_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
                             const expert_store& store, const expert_assignment& assignment,
                             std::span<const pinned_expert> experts) {
@@ -141,37 +155,32 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
             return tl::unexpected(staged.error());
         table = *staged;
     }
-    moira_expert_ffn_args args{};
+    auto args = routed_args(step, table);
     args.groups = static_cast<std::uint32_t>(groups.size());
     args.pairs = static_cast<std::uint32_t>(assignment.pairs.size());
-    args.x = arena.normed.as<float>();
-    args.x_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.table = table;
-    args.group_table = arena.groups.as<moira_expert_group>();
-    args.pair_table = arena.pairs.as<moira_expert_pair>();
-    args.out = arena.expert_out.as<float>();
-    args.out_stride = static_cast<std::uint64_t>(step.shape.hidden);
-    args.workspace = arena.workspace.as<void>();
     return step.queue.launch({{moe.experts, &args}});
+}
+
+router_args router_args_of(const step_context& step, const model_layer& layer, const moe_layer& moe,
+                           std::int32_t* ids) {
+    auto& arena = step.arena;
+    const auto experts = step.shape.moe.experts;
+    return {
+        norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden),
+        linear_args(moe.router, arena, arena.normed.as<float>(), step.shape.hidden, arena.router_logits.as<float>(),
+                    experts),
+        {static_cast<std::uint32_t>(arena.rows), 0, arena.router_logits.as<float>(),
+         static_cast<std::uint64_t>(experts), moe.choice_bias.as<float>(), ids, arena.expert_weights.as<float>()}};
 }
 
 result<void> route_rows(const step_context& step, const model_layer& layer, const moe_layer& moe,
                         const expert_store& store, expert_assignment& made) {
     auto& arena = step.arena;
     const auto& shape = step.shape.moe;
-    const auto normalize =
-        norm_args(layer.post_attention_norm, arena, arena.x.as<float>(), arena.normed.as<float>(), step.shape.hidden);
-    const auto score = linear_args(moe.router, arena, arena.normed.as<float>(), step.shape.hidden,
-                                   arena.router_logits.as<float>(), shape.experts);
-    const moira_router_topk_args choose{static_cast<std::uint32_t>(arena.rows),
-                                        0,
-                                        arena.router_logits.as<float>(),
-                                        static_cast<std::uint64_t>(shape.experts),
-                                        moe.choice_bias.as<float>(),
-                                        arena.expert_ids.as<std::int32_t>(),
-                                        arena.expert_weights.as<float>()};
-    if (auto done = step.queue.launch(
-            {{layer.post_attention_norm.op, &normalize}, {moe.router.op, &score}, {moe.topk, &choose}});
+    const auto args = router_args_of(step, layer, moe, arena.expert_ids.as<std::int32_t>());
+    if (auto done = step.queue.launch({{layer.post_attention_norm.op, &args.normalize},
+                                       {moe.router.op, &args.score},
+                                       {moe.topk, &args.choose}});
         !done)
         return done;
     const auto count = static_cast<std::size_t>(arena.rows) * static_cast<std::size_t>(shape.top_k);
@@ -209,14 +218,18 @@ result<void> begin_experts(const step_context& step, const moe_layer& moe, const
     return step.queue.launch({{moe.shared->op, &args}});
 }
 
-result<void> combine_experts(const step_context& step, const moe_layer& moe) {
+moira_combine_args combine_args(const step_context& step, const moe_layer& moe) {
     auto& arena = step.arena;
-    const moira_combine_args combine{static_cast<std::uint32_t>(arena.rows),
-                                     0,
-                                     arena.expert_out.as<float>(),
-                                     arena.expert_weights.as<float>(),
-                                     moe.shared ? arena.block_out.as<float>() : nullptr,
-                                     arena.x.as<float>()};
+    return {static_cast<std::uint32_t>(arena.rows),
+            0,
+            arena.expert_out.as<float>(),
+            arena.expert_weights.as<float>(),
+            moe.shared ? arena.block_out.as<float>() : nullptr,
+            arena.x.as<float>()};
+}
+
+result<void> combine_experts(const step_context& step, const moe_layer& moe) {
+    const auto combine = combine_args(step, moe);
     return step.queue.launch({{moe.combine, &combine}});
 }
 

@@ -144,6 +144,13 @@ moira_expert_ffn_desc op_describer::routed_experts(const moira_quantization& wei
     return desc;
 }
 
+moira_expert_groups_desc op_describer::expert_groups() const {
+    auto desc = describe<moira_expert_groups_desc>(MOIRA_OP_EXPERT_GROUPS, limits_.rows_max);
+    desc.experts = u32(shape_.moe.experts);
+    desc.top_k = u32(shape_.moe.top_k);
+    return desc;
+}
+
 moira_combine_desc op_describer::combine_experts() const {
     auto desc = describe<moira_combine_desc>(MOIRA_OP_COMBINE, limits_.rows_max);
     desc.width = u32(shape_.hidden);

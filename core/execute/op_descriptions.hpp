@@ -45,6 +45,7 @@ public:
     moira_router_topk_desc router_topk() const;
     moira_expert_ffn_desc routed_experts(const moira_quantization& weight) const;
     moira_expert_ffn_desc every_row_ffn(std::int32_t inner, const moira_quantization& weight) const;
+    moira_expert_groups_desc expert_groups() const;
     moira_combine_desc combine_experts() const;
     moira_combine_desc add_block() const;  ///< residual += block output
 

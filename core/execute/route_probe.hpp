@@ -79,6 +79,9 @@ public:
     /// step. The queue is idle, and this layer's demand loads have been asked for.
     void give_hints(const model_layer& layer, expert_store& store);
 
+    /// Whether something is evaluated between the layers of this step.
+    bool predicts() const noexcept { return audit_ || hint_visits_ > 0; }
+
     /// Whether give_hints would have something to say behind this layer.
     bool predicts_after(const model_layer& layer) const noexcept;
 

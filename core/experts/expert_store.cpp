@@ -131,7 +131,10 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
         available > 0 && more_bytes > now_bytes && more_bytes - now_bytes > available)
         return fail(errc::out_of_memory, std::to_string(more_bytes - now_bytes) + " bytes more for experts, but only " +
                                              std::to_string(available) + " are available");
-    const std::lock_guard held(impl_->lock);
+    std::unique_lock held(impl_->lock);
+    ++impl_->resizes_waiting;
+    impl_->holds_over.wait(held, [this] { return impl_->holds == 0; });
+    --impl_->resizes_waiting;
     if (auto grown = impl_->arena.grow(static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes); !grown)
         return grown;
     impl_->configure(*slots);

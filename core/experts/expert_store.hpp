@@ -74,6 +74,7 @@ struct expert_store_statistics {
 };
 
 class expert_store;
+class residency_hold;
 
 /// The experts of one wave: pinned from acquire to destruction, so that nothing evicts what a kernel reads. Move-only;
 /// may be destroyed on any thread. Borrows the store.
@@ -163,8 +164,12 @@ public:
     /// only while its expert is not pinned, so a kernel that holds a lease reads stable entries of its own wave.
     const moira_expert_entry* table(std::int32_t layer) const noexcept;
 
+    /// Keeps every routed expert where it is, for a step that does not ask for them one layer after another; nothing:
+    /// some are absent, or a resize waits. See residency_hold.hpp.
+    std::optional<residency_hold> hold_residents();
+
     /// Changes the budget while running; slots above the new bound are given up as their pins end. Errors:
-    /// budget_too_small, out_of_memory; the budget is as before then.
+    /// budget_too_small, out_of_memory; the budget is as before then. Waits for a hold_residents() to end.
     result<void> resize(std::uint64_t budget_bytes);
 
     /// How hints become loads, from now on. Any thread.
@@ -207,7 +212,9 @@ public:
 private:
     friend class expert_lease;
     friend class expert_visit;
+    friend class residency_hold;
     struct impl;
+    void end_hold() noexcept;
     explicit expert_store(std::unique_ptr<impl> parts);
     std::unique_ptr<impl> impl_;
 };

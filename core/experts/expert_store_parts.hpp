@@ -111,6 +111,8 @@ struct expert_store::impl {
     slab_source& source;
     mutable std::mutex lock;
     std::condition_variable slots_freed;
+    std::uint32_t holds = 0, resizes_waiting = 0; // see hold_residents()
+    std::condition_variable holds_over;
     std::uint64_t next_ticket = 0, served_ticket = 0; // acquirers that wait for slots, first come first served
     slab_arena arena;
     std::unique_ptr<eviction_policy> normal_policy, bypass_policy;

@@ -241,6 +241,7 @@ void residency_table::complete(slot_index index) {
     slot& loaded = at(index);
     loaded.state = slot_state::resident;
     ++resident_;
+    ++loaded_;
     moira_expert_entry& entry = entries_[index_of(loaded.expert)];
     entry.generation = loaded.generation;
     entry.address = slot_address(index);

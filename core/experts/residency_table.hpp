@@ -115,6 +115,7 @@ public:
     slot_index slots() const noexcept { return slots_; }
     slot_index resident() const noexcept { return resident_; }
     std::uint64_t evictions() const noexcept { return evictions_; }
+    std::uint64_t loaded() const noexcept { return loaded_; } ///< slots completed so far
     std::uint64_t slot_address(slot_index index) const noexcept;
 
     /// One past the highest slot that is not empty; O(slots).
@@ -154,6 +155,7 @@ private:
     slot_index resident_ = 0;
     slot_index evictable_count_ = 0;
     std::uint64_t evictions_ = 0;
+    std::uint64_t loaded_ = 0;
     std::uint64_t wave_ = 0;
     std::uint32_t generation_ = 0;
     std::size_t speculative_max_ = 0;

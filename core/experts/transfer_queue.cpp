@@ -1,8 +1,9 @@
 #include "core/experts/transfer_queue.hpp"
 
+#include "core/base/thread_time.hpp"
+
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <system_error>
 
 namespace moira {
@@ -10,13 +11,6 @@ namespace {
 
 /// Weight of the newest read in the averages: the last eight or so count.
 constexpr double newest_weight = 0.125;
-
-/// Processor time of the calling thread.
-double thread_cpu_s() noexcept {
-    timespec used{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-    return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
-}
 
 /// A source is foreign code; an exception in a loader thread would end the process.
 template <class Call>

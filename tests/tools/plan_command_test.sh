@@ -19,6 +19,7 @@ holds out 'all experts are in memory'
 expect 0 "${machine[@]}" --set experts.ram_budget=50% --json
 holds out '"fits":true,"slots":112,"expected_hit_rate":0.5'
 holds out '"reads_s":0.0[0-9]*[1-9]'
+holds out '"stall_s":0.0[0-9]*[1-9]'
 
 # A recording's hit rate is the simulator's.
 "$moira" trace synth --uniform --layers 7 --experts 32 --top-k 4 --tokens 400 -o "$work/u.routes" >/dev/null
@@ -69,6 +70,8 @@ for budget in 100% 25%; do
     fi
     holds out '"verified":{"decode_tok_s":[0-9]*[1-9]'
     holds out '"ratio_at_measured_hit_rate":'
+    holds out '"parts":{"compute_s":{"estimated":[0-9.e-]*,"measured":0.0*[1-9]'
+    holds out '"stall_s":{"estimated":'
 done
 
 finish

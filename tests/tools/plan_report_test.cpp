@@ -48,10 +48,10 @@ TEST_CASE("a plan's JSON has the promised fields and the terms of its arithmetic
     CHECK(value.at("expected_decode_tok_s").get<double>() == doctest::Approx(answer.plan.speed->tok_s));
     CHECK(value.at("reasons").is_array());
     const auto& speed = value.at("speed");
-    CHECK(speed.at("dense_s").get<double>() + speed.at("kv_s").get<double>() + speed.at("experts_s").get<double>() +
-              speed.at("overhead_s").get<double>() + speed.at("reads_s").get<double>() -
-              speed.at("hidden_s").get<double>() ==
-          doctest::Approx(speed.at("step_s").get<double>()));
+    const auto term = [&](const char* name) { return speed.at(name).get<double>(); };
+    CHECK(term("dense_s") + term("kv_s") + term("experts_s") + term("overhead_s") + term("loaders_s") ==
+          doctest::Approx(term("compute_s")));
+    CHECK(term("compute_s") + term("stall_s") + term("between_s") == doctest::Approx(term("step_s")));
     CHECK(value.at("memory").at("dense_bytes") == 10 << 20);
     CHECK(value.at("more_memory").at("bytes") == 16 << 20);
     CHECK(value.at("settings").at("experts.ram_budget") == 16 << 20);
@@ -92,4 +92,26 @@ TEST_CASE("an estimate holds within a factor of its range") {
     CHECK_FALSE(measured(answer, high * 1.6).holds);
     CHECK(measured(answer, low).ratio_of_time_model == doctest::Approx(1));
     CHECK_FALSE(measured(answer, 0).holds);
+}
+
+TEST_CASE("a verification says which part of a token's time is off") {
+    auto answer = half_answer();
+    plan_verification verified;
+    verified.hit_rate = 0.5;
+    const auto estimate = *answer.plan.speed;
+    verified.compute_s = 2 * estimate.compute_s;
+    verified.stall_s = estimate.stall_s;
+    verified.decode_tok_s = 1 / (2 * estimate.compute_s + estimate.stall_s + 3 * estimate.between_s);
+    judge(verified, answer);
+    answer.verified = verified;
+    const auto shown = plan_json(answer).at("verified");
+    const auto ratio = [&](const char* part) { return shown.at("parts").at(part).at("ratio").get<double>(); };
+    CHECK(ratio("compute_s") == doctest::Approx(2));
+    CHECK(ratio("stall_s") == doctest::Approx(1));
+    CHECK(ratio("between_s") == doctest::Approx(3));
+    CHECK(shown.at("parts").at("compute_s").at("estimated").get<double>() == doctest::Approx(estimate.compute_s));
+    CHECK(shown.at("estimate_at_measured_hit_rate").at("tok_s").get<double>() == doctest::Approx(estimate.tok_s));
+    const auto text = plan_text(answer, false);
+    CHECK(text.find("compute") != std::string::npos);
+    CHECK(text.find("2.00 of the estimated") != std::string::npos);
 }

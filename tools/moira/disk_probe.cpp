@@ -1,112 +1,140 @@
 #include "tools/moira/disk_probe.hpp"
 
-#include "core/base/checked.hpp"
-#include "core/experts/expert_read_plan.hpp"
+#include "core/base/thread_time.hpp"
+#include "core/experts/checkpoint_slab_source.hpp"
 
+#include <algorithm>
 #include <atomic>
-#include <cerrno>
+#include <chrono>
 #include <cstring>
-#include <fcntl.h>
-#include <string>
+#include <mutex>
+#include <optional>
+#include <random>
 #include <thread>
-#include <unistd.h>
 #include <utility>
 
 namespace moira {
 
 namespace {
 
-/// Reads until the time is over or a read fails.
-struct reader {
-    std::vector<std::pair<int, std::uint64_t>> places; ///< descriptor and offset of each read
-    std::uint64_t bytes_read = 0;
-    int failure = 0;
+std::vector<expert_id> shuffled_experts(const model_shape& shape) {
+    std::vector<expert_id> experts;
+    for (std::int32_t layer = 0; layer < shape.layers; ++layer)
+        if (shape.layer_is_moe[static_cast<std::size_t>(layer)])
+            for (std::int32_t expert = 0; expert < shape.moe.experts; ++expert)
+                experts.push_back({layer, expert});
+    std::shuffle(experts.begin(), experts.end(), std::mt19937_64(1));
+    return experts;
+}
 
-    void run(std::span<std::byte> into, std::chrono::steady_clock::time_point end) {
-        for (const auto& [descriptor, offset] : places) {
-            if (std::chrono::steady_clock::now() >= end)
-                return;
-            const auto got = ::pread(descriptor, into.data(), into.size(), static_cast<off_t>(offset));
-            if (got != static_cast<ssize_t>(into.size())) {
-                failure = got < 0 ? errno : EIO;
+result<huge_page_buffer> touched(std::uint64_t bytes) {
+    auto buffer = huge_page_buffer::create(std::max<std::uint64_t>(bytes, 1));
+    if (buffer)
+        std::memset(buffer->bytes().data(), 1, buffer->bytes().size());
+    return buffer;
+}
+
+} // namespace
+
+/// What the threads of one measurement share.
+struct disk_probe::race {
+    using clock = std::chrono::steady_clock;
+
+    slab_source& source;
+    probed_way way;
+    const std::vector<expert_id>& experts;
+    std::size_t first;
+    const std::function<bool()>& interrupted;
+    clock::time_point end;
+    std::atomic<std::size_t> taken{0}, loaded{0};
+    std::mutex lock = {};
+    double read_cpu_s = 0, pack_cpu_s = 0; // under lock
+    std::optional<error> failure = {};     // under lock
+
+    result<void> bring(expert_id expert, const loader& into) {
+        const double begin_s = thread_cpu_s();
+        const bool apart = source.reads_apart();
+        auto done = apart ? source.read(expert, into.scratch.bytes())
+                          : source.load(expert, into.slab.bytes(), into.scratch.bytes());
+        const double read_s = thread_cpu_s() - begin_s;
+        double pack_s = 0;
+        if (done && apart && way == probed_way::read_and_pack) {
+            done = source.pack(expert, into.slab.bytes(), into.scratch.bytes());
+            pack_s = thread_cpu_s() - begin_s - read_s;
+        }
+        const std::lock_guard held(lock);
+        read_cpu_s += read_s;
+        pack_cpu_s += pack_s;
+        return done;
+    }
+
+    void run(const loader& into) {
+        for (auto index = taken++; index < experts.size(); index = taken++) {
+            auto done = interrupted && interrupted() ? fail(errc::cancelled, "interrupted")
+                                                     : bring(experts[(first + index) % experts.size()], into);
+            if (!done) {
+                const std::lock_guard held(lock);
+                if (!failure)
+                    failure = std::move(done.error());
                 return;
             }
-            bytes_read += into.size();
+            ++loaded;
+            if (clock::now() >= end)
+                return;
         }
     }
 };
 
-} // namespace
-
-result<disk_probe> disk_probe::create(const checkpoint& model, std::uint64_t bytes_each) {
+result<disk_probe> disk_probe::create(slab_source& source, const model_shape& shape, std::uint32_t threads,
+                                      probed_way way) {
     disk_probe made;
-    made.bytes_each_ = round_up(bytes_each, read_alignment);
-    for (std::uint32_t index = 0; index < model.files().size(); ++index) {
-        const auto bytes = model.file_bytes(index);
-        if (bytes < made.bytes_each_)
-            continue;
-        const int descriptor = ::open(model.files()[index].c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-        if (descriptor < 0)
-            return fail(errc::io_error,
-                        model.files()[index].string() + " cannot be read past the page cache: " + std::strerror(errno));
-        made.files_.push_back({descriptor, bytes});
-    }
-    if (made.files_.empty())
-        return fail(errc::invalid_argument,
-                    "no file of the model holds a read of " + std::to_string(bytes_each) + " bytes");
-    for (std::uint32_t reader = 0; reader < reads_in_flight; ++reader) {
-        auto buffer = huge_page_buffer::create(made.bytes_each_);
-        if (!buffer)
-            return tl::unexpected(buffer.error());
-        // Touched now: whoever asks later how much memory is left gets a true answer.
-        std::memset(buffer->bytes().data(), 1, buffer->bytes().size());
-        made.buffers_.push_back(std::move(*buffer));
+    made.source_ = &source;
+    made.way_ = way;
+    made.experts_ = shuffled_experts(shape);
+    if (made.experts_.empty())
+        return fail(errc::invalid_argument, "the model has no experts whose reading could be measured");
+    const bool apart = source.reads_apart();
+    for (std::uint32_t index = 0; index < std::max(threads, 1U); ++index) {
+        auto slab = touched(apart && way == probed_way::read ? 0 : source.slab_bytes());
+        auto scratch = touched(source.scratch_bytes());
+        if (!slab || !scratch)
+            return tl::unexpected((slab ? scratch : slab).error());
+        made.loaders_.push_back({std::move(*slab), std::move(*scratch)});
     }
     return made;
 }
 
-disk_probe::disk_probe(disk_probe&& other) noexcept {
-    *this = std::move(other);
+bool disk_probe::direct() const {
+    return !source_->description().starts_with("buffered");
 }
 
-disk_probe& disk_probe::operator=(disk_probe&& other) noexcept {
-    std::swap(files_, other.files_);
-    std::swap(buffers_, other.buffers_);
-    std::swap(bytes_each_, other.bytes_each_);
-    std::swap(direct_, other.direct_);
-    std::swap(places_, other.places_);
-    return *this;
+result<disk_reading> disk_probe::measure(double seconds_max, const std::function<bool()>& interrupted) {
+    const auto begin = race::clock::now();
+    const auto duration = std::chrono::duration_cast<race::clock::duration>(std::chrono::duration<double>(seconds_max));
+    race shared{*source_, way_, experts_, next_, interrupted, begin + duration};
+    std::vector<std::thread> others;
+    for (std::size_t index = 1; index < loaders_.size(); ++index)
+        others.emplace_back([&, index] { shared.run(loaders_[index]); });
+    shared.run(loaders_.front());
+    for (auto& other : others)
+        other.join();
+    if (shared.failure)
+        return tl::unexpected(*shared.failure);
+    const std::size_t loaded = shared.loaded;
+    next_ = (next_ + loaded) % experts_.size();
+    disk_reading found;
+    found.elapsed_s = std::chrono::duration<double>(race::clock::now() - begin).count();
+    found.bytes = loaded * source_->disk_bytes();
+    found.gb_s = static_cast<double>(found.bytes) / 1e9 / found.elapsed_s;
+    found.read_cpu_s = shared.read_cpu_s / static_cast<double>(loaded);
+    found.pack_cpu_s = shared.pack_cpu_s / static_cast<double>(loaded);
+    return found;
 }
 
-disk_probe::~disk_probe() {
-    for (const file& opened : files_)
-        ::close(opened.descriptor);
-}
-
-result<double> disk_probe::measure(std::chrono::milliseconds duration) {
-    constexpr std::size_t reads_max = 4096; // far more than fit the time
-    std::vector<reader> readers(reads_in_flight);
-    for (reader& each : readers) {
-        for (std::size_t read = 0; read < reads_max; ++read) {
-            const file& from = files_[places_() % files_.size()];
-            const auto blocks = (from.bytes - bytes_each_) / read_alignment + 1;
-            each.places.emplace_back(from.descriptor, places_() % blocks * read_alignment);
-        }
-    }
-    const auto begin = std::chrono::steady_clock::now();
-    std::vector<std::thread> threads;
-    for (std::size_t index = 0; index < readers.size(); ++index)
-        threads.emplace_back([&, index] { readers[index].run(buffers_[index].bytes(), begin + duration); });
-    for (std::thread& thread : threads)
-        thread.join();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    std::uint64_t bytes = 0;
-    for (const reader& each : readers) {
-        if (each.failure != 0)
-            return fail(errc::io_error, std::string("probing the disk: ") + std::strerror(each.failure));
-        bytes += each.bytes_read;
-    }
-    return static_cast<double>(bytes) / elapsed.count() / 1e9;
+result<std::unique_ptr<slab_source>> open_direct_experts(const checkpoint& model, const plugin_host& plugins,
+                                                         const settings& all) {
+    return make_checkpoint_slab_source(model, weight_names(model.shape()), plugins.memory_provider(), expert_io::direct,
+                                       all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep);
 }
 
 } // namespace moira

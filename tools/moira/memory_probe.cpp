@@ -120,4 +120,17 @@ memory_probe::reading memory_probe::measure() {
     return best;
 }
 
+result<double> probe_memory(compute_pool& pool, std::uint64_t resident_bytes) {
+    // A quarter of a second on two cores of today's servers.
+    constexpr std::uint64_t buffer_bytes_max = std::uint64_t{512} << 20;
+    constexpr int passes = 3;
+    auto probe = memory_probe::create(pool, std::min(resident_bytes, buffer_bytes_max));
+    if (!probe)
+        return tl::unexpected(probe.error());
+    double best = 0;
+    for (int pass = 0; pass < passes; ++pass)
+        best = std::max(best, probe->measure().gb_s);
+    return best;
+}
+
 } // namespace moira

@@ -53,4 +53,9 @@ private:
 /// granules; at least one per thread, so that every thread reads.
 std::uint64_t probe_buffer_bytes(std::uint64_t bytes_wanted, std::uint64_t available_bytes, std::uint32_t threads);
 
+/// How fast all threads of the pool read what a model keeps in memory, 10^9 bytes per second: the best of some passes
+/// over a buffer of `resident_bytes`, so that caches help as far as they will help the model; at most half a GiB, which
+/// no cache holds. Errors: out_of_memory.
+result<double> probe_memory(compute_pool& pool, std::uint64_t resident_bytes);
+
 } // namespace moira

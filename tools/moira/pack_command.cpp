@@ -1,12 +1,11 @@
 #include "config/byte_size.hpp"
 #include "core/pack/pack.hpp"
 #include "core/route/route_trace.hpp"
-#include "plugins/plugin_host.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
-#include "tools/moira/executable_path.hpp"
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/model_lookup.hpp"
+#include "tools/moira/open_plugins.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -43,13 +42,6 @@ std::function<void(std::uint64_t, std::uint64_t)> progress_line() {
     return [](std::uint64_t done, std::uint64_t all) {
         std::fprintf(stderr, "\r\033[Kpacking %s of %s", rounded_bytes(done).c_str(), rounded_bytes(all).c_str());
     };
-}
-
-result<std::unique_ptr<plugin_host>> open_plugins(const settings& all, const std::string& forced, compute_pool& pool) {
-    plugin_host::options wanted;
-    wanted.folders = plugin_folders(all.plugins.path);
-    wanted.forced_plugin = forced;
-    return plugin_host::open(wanted, pool);
 }
 
 /// The plugin that experts will have the layout of, and one that undoes the source's: the one that made it, or, where

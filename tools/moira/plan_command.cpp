@@ -1,15 +1,14 @@
 #include "core/base/checked.hpp"
 #include "core/execute/kv_type.hpp"
 #include "core/experts/available_memory.hpp"
-#include "core/experts/checkpoint_slab_source.hpp"
 #include "core/plan/route_hits.hpp"
-#include "plugins/plugin_host.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
-#include "tools/moira/executable_path.hpp"
+#include "tools/moira/disk_probe.hpp"
 #include "tools/moira/load_model.hpp"
-#include "tools/moira/machine_probe.hpp"
+#include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
+#include "tools/moira/open_plugins.hpp"
 #include "tools/moira/plan_verification.hpp"
 
 #include <cstdio>
@@ -18,8 +17,8 @@ namespace moira {
 
 namespace {
 
-/// A second is a thousand experts on a fast disk and a hundred on a slow one.
-constexpr double disk_probe_s = 1.5;
+/// A second is a thousand experts on a fast disk and a hundred on a slow one; packing varies less.
+constexpr double disk_probe_s = 1.0, packing_probe_s = 0.5;
 
 struct plan_options {
     std::string model, shape, dtype = "bf16", routes, ram, vram;
@@ -39,7 +38,6 @@ struct planned_model {
 struct opened_model {
     std::unique_ptr<compute_pool> pool;
     std::unique_ptr<plugin_host> plugins;
-    model_weight_names names;
     std::unique_ptr<slab_source> source; ///< null: only a shape, or a model that this version cannot run
 };
 
@@ -79,20 +77,13 @@ result<opened_model> open_planned(const planned_model& model, const settings& al
     opened_model opened;
     opened.pool = std::make_unique<compute_pool>(compute_pool::options{
         static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
-    plugin_host::options wanted;
-    wanted.folders = plugin_folders(all.plugins.path);
-    wanted.forced_plugin = all.compute.plugin;
-    auto host = plugin_host::open(wanted, *opened.pool);
+    auto host = open_plugins(all, all.compute.plugin, *opened.pool);
     if (!host)
         return tl::unexpected(host.error());
     opened.plugins = std::move(*host);
     if (!model.files || !model.keep.refusal.empty() || model.keep.experts_all() == 0)
         return opened;
-    opened.names = weight_names(model.files->shape());
-    // Past the page cache: what does not fit into memory is not there either.
-    auto source =
-        make_checkpoint_slab_source(*model.files, opened.names, opened.plugins->memory_provider(), expert_io::direct,
-                                    all.experts.precision == "fp8" ? expert_precision::fp8 : expert_precision::keep);
+    auto source = open_direct_experts(*model.files, *opened.plugins, all);
     if (!source)
         return tl::unexpected(source.error());
     opened.source = std::move(*source);
@@ -146,6 +137,8 @@ result<planned_machine> describe_machine(const plan_options& options, const plan
         if (machine.memory_bytes == 0)
             return fail(errc::invalid_argument, "the system does not say how much memory is available: give --ram");
     }
+    machine.speed.loader_threads = answer.wish.loader_threads;
+    machine.speed.sharing_threads = read_device_facts().cpu_cores > pool.size() ? 0 : pool.size();
     machine.speed.memory_gb_s = options.memory_gb_s;
     machine.memory_speed_source = "given";
     if (options.memory_gb_s <= 0) {
@@ -157,6 +150,28 @@ result<planned_machine> describe_machine(const plan_options& options, const plan
         machine.memory_speed_source = "probed with " + std::to_string(pool.size()) + " threads";
     }
     return machine;
+}
+
+/// Reading alone, and packing where there is any: so that each of them can be said.
+result<void> probe_disk(slab_source& source, const std::function<bool()>& interrupted, plan_answer& answer) {
+    auto& machine = answer.machine;
+    const auto measure = [&](probed_way way, double seconds_max) -> result<disk_reading> {
+        auto probe = disk_probe::create(source, answer.demands.shape, answer.wish.loader_threads, way);
+        return probe ? probe->measure(seconds_max, interrupted) : tl::unexpected(probe.error());
+    };
+    const auto read = measure(probed_way::read, disk_probe_s);
+    if (!read)
+        return tl::unexpected(read.error());
+    machine.speed.disk_gb_s = read->gb_s;
+    machine.speed.read_cpu_s = read->read_cpu_s;
+    machine.disk_source = "probed, experts read by " + std::to_string(answer.wish.loader_threads) + " threads";
+    if (!source.reads_apart())
+        return {};
+    const auto packed = measure(probed_way::read_and_pack, packing_probe_s);
+    if (!packed)
+        return tl::unexpected(packed.error());
+    machine.speed.pack_s = packed->pack_cpu_s;
+    return {};
 }
 
 result<void> describe_disk(const plan_options& options, const opened_model& opened, plan_answer& answer,
@@ -175,15 +190,7 @@ result<void> describe_disk(const plan_options& options, const opened_model& open
         machine.disk_source = "unknown: say it with --disk-gb-s";
         return {};
     }
-    const auto found =
-        probe_disk(*opened.source, answer.demands.shape, answer.wish.loader_threads, disk_probe_s, interrupted);
-    if (!found)
-        return tl::unexpected(found.error());
-    machine.speed.disk_gb_s = found->gb_s;
-    machine.disk_source = std::string("probed, experts read ") +
-                          (opened.source->scratch_bytes() > 0 ? "and tiled " : "") + "by " +
-                          std::to_string(answer.wish.loader_threads) + " threads";
-    return {};
+    return probe_disk(*opened.source, interrupted, answer);
 }
 
 /// What is known of the routing: a recording, or the range between the worst case and a skewed one.
@@ -284,24 +291,22 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
 }
 
 constexpr const char* footer_text =
-    "Reads headers only, so that a model may be far larger than the machine. This machine's memory and disk are probed "
-    "(about\n"
-    "two seconds, and some hundred experts read); --ram, --disk-gb-s and --memory-gb-s describe another one.\n"
-    "Time of a token: dense weights, keys and values, and the chosen experts at the memory's speed; missing experts at "
-    "the\n"
-    "disk's, while those that are there are computed. The hit rate without a recording is a range: from even routing, "
-    "where "
-    "the\n"
-    "share in memory is the share that hits, to routing as skewed as gpt-oss-20b's on real text. --routes plays a "
-    "recording\n"
-    "for each budget, as moira trace replay does with experts.policy; of long ones the first 16,384 tokens, half of "
-    "them to\n"
-    "warm up.\n"
-    "--verify loads the model with that budget, generates twice and compares; then also with the estimate for the hit "
-    "rate,\n"
-    "the context and the memory's speed beside that run. Exit code 3: the measured speed is outside the estimate's "
-    "range by\n"
-    "more than a factor of 1.5.";
+    "Reads headers only, so that a model may be far larger than the machine. This machine's memory and disk are "
+    "probed\n"
+    "(about two seconds, and some hundred experts read, with and without packing them); --ram, --disk-gb-s and\n"
+    "--memory-gb-s describe another one.\n"
+    "Time of a token: dense weights, keys and values, and the chosen experts at the memory's speed; missing experts "
+    "at\n"
+    "the disk's, while those that are there are computed; packing the last of them; what loaders take from the\n"
+    "processors. The hit rate without a recording is a range: from even routing, where the share in memory is the "
+    "share\n"
+    "that hits, to routing as skewed as gpt-oss-20b's on real text. --routes plays a recording for each budget, as "
+    "moira\n"
+    "trace replay does with experts.policy; of long ones the first 16,384 tokens, half of them to warm up.\n"
+    "--verify loads the model with that budget, generates twice and compares; then also with the estimate for the hit\n"
+    "rate, the context and the memory's speed beside that run: computing, waiting for experts, and between steps, "
+    "each\n"
+    "with its own ratio. Exit code 3: the measured speed is outside the estimate's range by more than a factor of 1.5.";
 
 } // namespace
 

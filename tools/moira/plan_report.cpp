@@ -31,8 +31,11 @@ ordered_json speed_json(const std::optional<speed_estimate>& speed) {
             {"kv_s", speed->kv_s},
             {"experts_s", speed->experts_s},
             {"overhead_s", speed->overhead_s},
+            {"loaders_s", speed->loaders_s},
+            {"compute_s", speed->compute_s},
             {"reads_s", speed->reads_s},
-            {"hidden_s", speed->hidden_s},
+            {"stall_s", speed->stall_s},
+            {"between_s", speed->between_s},
             {"disk_bytes_per_token", speed->disk_bytes_per_token}};
 }
 
@@ -40,6 +43,9 @@ ordered_json machine_json(const planned_machine& machine) {
     return {{"memory_bytes", machine.memory_bytes},
             {"memory_gb_s", machine.speed.memory_gb_s},
             {"disk_gb_s", or_null(machine.speed.disk_gb_s)},
+            {"read_cpu_s", machine.speed.read_cpu_s},
+            {"pack_s", machine.speed.pack_s},
+            {"sharing_threads", machine.speed.sharing_threads},
             {"source",
              {{"memory_bytes", machine.memory_source},
               {"memory_gb_s", machine.memory_speed_source},
@@ -90,6 +96,22 @@ ordered_json vram_json(const plan_answer& answer) {
         {"bytes", *answer.vram_bytes}, {"used", false}, {"dense_fits", others <= *answer.vram_bytes}, {"slots", slots}};
 }
 
+/// One part of a token's time.
+ordered_json part_json(double estimated_s, double measured_s) {
+    return {{"estimated", estimated_s},
+            {"measured", measured_s},
+            {"ratio", estimated_s > 0 ? ordered_json(measured_s / estimated_s) : ordered_json(nullptr)}};
+}
+
+ordered_json parts_json(const plan_verification& verified) {
+    if (!verified.estimate)
+        return nullptr;
+    const auto& estimate = *verified.estimate;
+    return {{"compute_s", part_json(estimate.compute_s, verified.compute_s)},
+            {"stall_s", part_json(estimate.stall_s, verified.stall_s)},
+            {"between_s", part_json(estimate.between_s, verified.between_s)}};
+}
+
 ordered_json verification_json(const std::optional<plan_verification>& verified) {
     if (!verified)
         return nullptr;
@@ -97,6 +119,8 @@ ordered_json verification_json(const std::optional<plan_verification>& verified)
             {"hit_rate", verified->hit_rate},
             {"ratio", verified->ratio},
             {"ratio_at_measured_hit_rate", verified->ratio_of_time_model},
+            {"estimate_at_measured_hit_rate", speed_json(verified->estimate)},
+            {"parts", parts_json(*verified)},
             {"memory_gb_s", verified->memory_gb_s},
             {"context", verified->context},
             {"tokens", verified->tokens},
@@ -112,6 +136,10 @@ std::string number(const char* format, double value) {
 
 std::string rate_text(double share) {
     return number("%.1f %%", 100 * share);
+}
+
+std::string ms(double seconds) {
+    return number("%.2f", 1e3 * seconds);
 }
 
 std::string given(double gb_s, const std::string& source) {
@@ -136,22 +164,37 @@ void add_memory(text_table& table, const plan_answer& answer) {
 void add_speed(text_table& table, const char* name, const std::optional<speed_estimate>& speed) {
     if (!speed)
         return;
-    const auto ms = [](double seconds) { return number("%.2f", 1e3 * seconds); };
     table.add({name, number("%.3g tokens/s: ", speed->tok_s) + ms(speed->step_s) + " ms = " + ms(speed->dense_s) +
                          " dense + " + ms(speed->kv_s) + " KV + " + ms(speed->experts_s) + " experts + " +
-                         ms(speed->overhead_s) + " between ops + " + ms(speed->reads_s) + " reads - " +
-                         ms(speed->hidden_s) + " of them hidden"});
+                         ms(speed->overhead_s + speed->between_s) + " between ops and steps + " +
+                         (speed->loaders_s > 0 ? ms(speed->loaders_s) + " loaders' share + " : "") +
+                         ms(speed->stall_s) + " waiting for " + ms(speed->reads_s) + " of reads"});
 }
 
-void add_verification(text_table& table, const plan_verification& verified) {
+/// "compute 101.20 ms, 1.05 of the estimate".
+std::string part_text(const char* name, double estimated_s, double measured_s) {
+    return std::string(name) + " " + ms(measured_s) + " ms" +
+           (estimated_s > 0 ? number(", %.2f of the estimated ", measured_s / estimated_s) + ms(estimated_s) : "");
+}
+
+void add_verification(text_table& table, const plan_answer& answer) {
+    const auto& verified = *answer.verified;
     table.add({"measured", number("%.3g tokens/s", verified.decode_tok_s) + ", hit rate " +
                                rate_text(verified.hit_rate) + ", " + std::to_string(verified.tokens) + " tokens"});
-    table.add({"  against the estimate",
-               number("%.2f", verified.ratio) + (verified.holds ? "" : ": it does not hold") +
-                   (verified.ratio_of_time_model > 0
-                        ? number("; %.2f at the measured hit rate and context", verified.ratio_of_time_model) +
-                              number(", memory at %.1f GB/s", verified.memory_gb_s)
-                        : "")});
+    const auto& plan = answer.plan;
+    const bool range = plan.speed_high && plan.speed_high->tok_s > plan.speed->tok_s;
+    table.add({"  against the estimate", number("%.2f of ", verified.ratio) + number("%.3g", plan.speed->tok_s) +
+                                             (range ? number(" to %.3g", plan.speed_high->tok_s) : "") + " tokens/s" +
+                                             (verified.holds ? "" : ": it does not hold")});
+    if (!verified.estimate)
+        return;
+    const auto& estimate = *verified.estimate;
+    table.add({"  at this hit rate", number("%.2f of ", verified.ratio_of_time_model) +
+                                         number("%.3g tokens/s", estimate.tok_s) +
+                                         number(", memory at %.1f GB/s: ", verified.memory_gb_s) +
+                                         part_text("compute", estimate.compute_s, verified.compute_s) + "; " +
+                                         part_text("waiting", estimate.stall_s, verified.stall_s) + "; " +
+                                         part_text("between steps", estimate.between_s, verified.between_s)});
 }
 
 } // namespace
@@ -193,7 +236,10 @@ std::string plan_text(const plan_answer& answer, bool colour) {
     add_memory(table, answer);
     table.add({"memory speed", given(answer.machine.speed.memory_gb_s, answer.machine.memory_speed_source)});
     table.add({"disk speed", answer.machine.speed.disk_gb_s
-                                 ? given(*answer.machine.speed.disk_gb_s, answer.machine.disk_source)
+                                 ? given(*answer.machine.speed.disk_gb_s, answer.machine.disk_source) +
+                                       (answer.machine.speed.pack_s > 0
+                                            ? "; packing one takes " + ms(answer.machine.speed.pack_s) + " ms"
+                                            : "")
                                  : answer.machine.disk_source});
     if (plan.budget.placed) {
         table.add({"hit rate", (plan.hit_rate_high > plan.expected_hit_rate
@@ -214,7 +260,7 @@ std::string plan_text(const plan_answer& answer, bool colour) {
                                                    : std::string("not even what is outside experts")) +
                                "; no plugin of this version uses it"});
     if (answer.verified)
-        add_verification(table, *answer.verified);
+        add_verification(table, answer);
     std::string settings;
     const auto wanted = settings_json(answer);
     for (const auto& [key, value] : wanted.items())

@@ -2,10 +2,12 @@
 
 #include "tools/moira/bench_numbers.hpp"
 #include "tools/moira/load_model.hpp"
-#include "tools/moira/machine_probe.hpp"
+#include "tools/moira/memory_probe.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <optional>
 
 namespace moira {
 
@@ -13,7 +15,7 @@ namespace {
 
 /// Of each of the two generations: long enough for a steady mean, short enough for a slow machine.
 constexpr double seconds_wanted = 10;
-constexpr std::int32_t tokens_min = 8, tokens_max = 128, prompt_tokens = 16;
+constexpr std::int32_t tokens_min = 8, tokens_max = 256, prompt_tokens = 16;
 
 command_context settings_of(const plan_answer& answer, const command_context& context) {
     command_context changed = context;
@@ -22,6 +24,7 @@ command_context settings_of(const plan_answer& answer, const command_context& co
     all.experts.ram_budget = memory_budget::of_bytes(answer.plan.budget.slots * answer.demands.slot_bytes);
     if (all.experts.io == "auto" && answer.plan.budget.slots < answer.plan.budget.slots_all)
         all.experts.io = "direct";
+    all.speculation.mode = "off"; // a token is a step then, as in the estimate
     return changed;
 }
 
@@ -34,10 +37,19 @@ generation_input input_of(std::uint64_t index, std::int32_t prompt, std::int32_t
     return input;
 }
 
-double rate_between(const expert_store_statistics& before, const expert_store_statistics& after) {
-    const auto hits = static_cast<double>(after.hits - before.hits);
-    const auto loads = static_cast<double>(after.demand_loads - before.demand_loads);
-    return hits + loads > 0 ? hits / (hits + loads) : 1.0;
+double seconds_per(double seconds, std::uint64_t count) {
+    return count > 0 ? seconds / static_cast<double>(count) : 0;
+}
+
+/// What the runtime counted of generated tokens, per token: the prompt's steps lie before.
+void count_between(plan_verification& verified, const runtime_statistics& before, const runtime_statistics& after) {
+    const auto tokens = after.batch.completion_tokens - before.batch.completion_tokens;
+    const auto &a = after.experts, &b = before.experts;
+    verified.compute_s = seconds_per(a.compute_s - b.compute_s, tokens);
+    verified.stall_s = seconds_per(a.step_stall_s - b.step_stall_s, tokens);
+    const auto loads = a.demand_loads - b.demand_loads, asked = a.hits - b.hits + loads;
+    verified.hit_rate = asked > 0 ? 1 - static_cast<double>(loads) / static_cast<double>(asked) : 1.0;
+    verified.slots = a.slots;
 }
 
 } // namespace
@@ -51,13 +63,49 @@ void judge(plan_verification& verified, const plan_answer& answer) {
     machine_speed beside = answer.machine.speed;
     if (verified.memory_gb_s > 0)
         beside.memory_gb_s = verified.memory_gb_s;
-    const auto known = estimate_speed(answer.demands, beside, verified.hit_rate,
-                                      verified.context > 0 ? verified.context : tokens_of_estimate(answer.wish));
-    verified.ratio_of_time_model = known ? verified.decode_tok_s / known->tok_s : 0;
+    verified.estimate = estimate_speed(answer.demands, beside, verified.hit_rate,
+                                       verified.context > 0 ? verified.context : tokens_of_estimate(answer.wish));
+    verified.ratio_of_time_model = verified.estimate ? verified.decode_tok_s / verified.estimate->tok_s : 0;
+    const double inside_s = verified.compute_s + verified.stall_s;
+    verified.between_s = inside_s > 0 ? std::max(0.0, 1 / verified.decode_tok_s - inside_s) : 0;
     verified.holds = std::abs(std::log(verified.ratio)) <= std::log(verified_factor_max);
 }
 
 namespace {
+
+/// Fills what is measured of generated tokens.
+result<void> generate_once(local_runtime& runtime, generation_input input, const std::function<bool()>& interrupted,
+                           plan_verification& verified) {
+    auto started = std::make_shared<std::atomic<bool>>(false);
+    std::optional<runtime_statistics> before = runtime.statistics();
+    bool prompt_over = false;
+    const auto watch = [&] {
+        if (*started && !prompt_over) {
+            prompt_over = true;
+            if (auto now = runtime.statistics())
+                before = std::move(now);
+        }
+        return interrupted && interrupted();
+    };
+    const auto outcome = runtime.run(
+        std::move(input),
+        [started](const output_event& event) {
+            if (!event.tokens.empty())
+                *started = true;
+        },
+        watch);
+    if (outcome.failure)
+        return tl::unexpected(*outcome.failure);
+    if (outcome.reason == finish_reason::cancelled)
+        return fail(errc::cancelled, "interrupted");
+    const auto after = runtime.statistics();
+    if (!before || !after)
+        return fail(errc::internal, "the runtime ended before it was asked what it had measured");
+    count_between(verified, *before, *after);
+    verified.tokens = outcome.completion_tokens;
+    verified.decode_tok_s = outcome.decode_s > 0 ? (outcome.completion_tokens - 1) / outcome.decode_s : 0;
+    return {};
+}
 
 /// Fills all but memory_gb_s and what judge() says.
 result<plan_verification> generate(const plan_answer& answer, const std::string& wanted, const command_context& context,
@@ -74,24 +122,13 @@ result<plan_verification> generate(const plan_answer& answer, const std::string&
         return tl::unexpected(runtime.error());
     const auto vocabulary = (*runtime)->identity().vocabulary;
     const bool all_fit = answer.plan.budget.slots >= answer.plan.budget.slots_all;
-    expert_store_statistics before;
     plan_verification verified;
-    for (std::uint64_t run = 0; run < 2; ++run) {
-        if (const auto now = (*runtime)->statistics())
-            before = now->experts;
-        const auto outcome = (*runtime)->run(input_of(all_fit ? 0 : run, prompt, tokens, vocabulary), {}, interrupted);
-        if (outcome.failure)
-            return tl::unexpected(*outcome.failure);
-        if (outcome.reason == finish_reason::cancelled)
-            return fail(errc::cancelled, "interrupted");
-        verified.tokens = outcome.completion_tokens;
-        verified.context = prompt + outcome.completion_tokens / 2;
-        verified.decode_tok_s = outcome.decode_s > 0 ? (outcome.completion_tokens - 1) / outcome.decode_s : 0;
-    }
-    if (const auto now = (*runtime)->statistics()) {
-        verified.hit_rate = rate_between(before, now->experts);
-        verified.slots = now->experts.slots;
-    }
+    for (std::uint64_t run = 0; run < 2; ++run)
+        if (auto done = generate_once(**runtime, input_of(all_fit ? 0 : run, prompt, tokens, vocabulary), interrupted,
+                                      verified);
+            !done)
+            return tl::unexpected(done.error());
+    verified.context = prompt + verified.tokens / 2;
     return verified;
 }
 

@@ -13,7 +13,7 @@ namespace moira {
 /// has another reason.
 inline constexpr double verified_factor_max = 1.5;
 
-/// Fills ratio, ratio_of_time_model and holds from what was measured. Pure.
+/// Fills estimate, ratio, ratio_of_time_model and holds from what was measured. Pure.
 void judge(plan_verification& verified, const plan_answer& answer);
 
 /// Probes the memory, loads the model with the plan's budget and context, reads experts past the page cache so that no

@@ -1,10 +1,9 @@
 #include "core/model/checkpoint.hpp"
-#include "plugins/plugin_host.hpp"
 #include "tools/moira/command_line.hpp"
 #include "tools/moira/commands.hpp"
-#include "tools/moira/executable_path.hpp"
 #include "tools/moira/model_lookup.hpp"
 #include "tools/moira/op_report.hpp"
+#include "tools/moira/open_plugins.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -30,10 +29,7 @@ result<exit_code> run_plugins(const plugins_options& options, command_context& c
     const settings& all = context.settings.values;
     // One thread: nothing is computed here.
     compute_pool pool(compute_pool::options{1, 0});
-    plugin_host::options wanted;
-    wanted.folders = plugin_folders(all.plugins.path);
-    wanted.forced_plugin = all.compute.plugin;
-    const auto host = plugin_host::open(wanted, pool);
+    const auto host = open_plugins(all, all.compute.plugin, pool);
     if (!host)
         return tl::unexpected(host.error());
     const auto model = find_model(options.model, places_of_models(all));

@@ -31,7 +31,7 @@ struct route_expectation {
 struct route_bench_row {
     route_bench_options options;
     std::vector<double> decode_tok_s; ///< one per repeat
-    std::vector<double> disk_gb_s;    ///< before the first repeat and after each
+    std::vector<double> disk_gb_s;    ///< before the first repeat and after each: reading alone, nothing is packed
     std::vector<double> memory_gb_s;  ///< before the model was loaded and after it was gone
     bool disk_direct = true;          ///< see disk_probe::direct
     double step_weight_bytes = 0;     ///< dense ones and the distinct experts of a step

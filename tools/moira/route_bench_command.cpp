@@ -3,9 +3,12 @@
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/memory_probe.hpp"
 #include "tools/moira/model_lookup.hpp"
+#include "tools/moira/open_plugins.hpp"
 #include "tools/moira/route_bench_report.hpp"
 
 #include <cstdio>
+#include <memory>
+#include <optional>
 #include <unistd.h>
 
 namespace moira {
@@ -29,24 +32,45 @@ weight_bytes weights_of(const engine& model) {
     return weights;
 }
 
-/// All that lives through a call. The disk's probe takes its memory before the model takes what is left.
+/// The experts of the model on the disk. Its memory is taken before the model takes what is left.
+struct probed_experts {
+    std::unique_ptr<checkpoint> model;
+    std::unique_ptr<plugin_host> plugins;
+    std::unique_ptr<slab_source> source;
+    std::optional<disk_probe> probe;
+};
+
+/// All that lives through a call.
 struct route_bench_call {
     const route_bench_request& request;
     command_context& context;
     compute_pool& pool;
-    disk_probe disk;
+    probed_experts disk;
     std::function<bool()> interrupted;
     bench_setting setting = {};
 };
 
-result<disk_probe> open_disk_probe(const settings& all, const std::string& wanted) {
+result<probed_experts> open_disk_probe(const settings& all, const std::string& wanted, compute_pool& pool) {
     const auto found = find_model(wanted, places_of_models(all));
     if (!found)
         return tl::unexpected(found.error());
-    const auto opened = checkpoint::open(found->folder);
+    auto opened = checkpoint::open(found->folder);
     if (!opened)
         return tl::unexpected(opened.error());
-    return disk_probe::create(*opened, summarize(*opened).bytes_per_expert);
+    auto plugins = open_plugins(all, all.compute.plugin, pool);
+    if (!plugins)
+        return tl::unexpected(plugins.error());
+    probed_experts disk{std::make_unique<checkpoint>(std::move(*opened)), std::move(*plugins), {}, {}};
+    auto source = open_direct_experts(*disk.model, *disk.plugins, all);
+    if (!source)
+        return tl::unexpected(source.error());
+    disk.source = std::move(*source);
+    auto probe = disk_probe::create(*disk.source, disk.model->shape(),
+                                    static_cast<std::uint32_t>(all.experts.loader_threads), probed_way::read);
+    if (!probe)
+        return tl::unexpected(probe.error());
+    disk.probe.emplace(std::move(*probe));
+    return disk;
 }
 
 /// With memory that is given back at once.
@@ -67,7 +91,8 @@ result<route_bench_row> run_model(route_bench_call& call, const route_bench_opti
     call.setting.model = room->model->model().folder().filename().string();
     call.setting.threads = room->pool->size();
     const auto progress = progress_line();
-    auto row = measure_routes(*room, trace, call.disk, weights_of(*room->model), options, call.interrupted, progress);
+    auto row =
+        measure_routes(*room, trace, *call.disk.probe, weights_of(*room->model), options, call.interrupted, progress);
     if (progress)
         progress("");
     return row;
@@ -103,7 +128,7 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
     compute_pool pool(
         {static_cast<std::uint32_t>(all.compute.threads), static_cast<std::uint32_t>(all.compute.spin_us)});
     options.prefetch = prefetch_policy_of(all, pool.size());
-    auto disk = open_disk_probe(all, request.model);
+    auto disk = open_disk_probe(all, request.model, pool);
     if (!disk)
         return tl::unexpected(disk.error());
     route_bench_call call{request, context, pool, std::move(*disk), watch_interrupt()};

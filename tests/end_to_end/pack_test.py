@@ -1,4 +1,4 @@
-"""`moira pack` from outside, and what a server makes of a packed model that is damaged while it runs."""
+"""`moira pack` from outside."""
 
 import hashlib
 import json
@@ -6,28 +6,14 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
-from server_process import ANSWER_S, ServerProcess, executable
-
-ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-MODEL = os.path.join(ROOT, "config", "models", "moira-demo")
-
-
-def command(source, target, *options):
-    return [executable(), "pack", source, target, "--json", *options]
-
-
-def pack(source, target, *options):
-    """The finished process."""
-    return subprocess.run(command(source, target, *options), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=ANSWER_S, check=False)
-
+from packed_model import MODEL, command, pack
+from server_process import ANSWER_S, executable
 
 def hashes(folder):
     found = {}
@@ -35,24 +21,6 @@ def hashes(folder):
         with open(os.path.join(folder, name), "rb") as file:
             found[name] = hashlib.sha256(file.read()).hexdigest()
     return found
-
-
-def place_of(folder, tensor):
-    """File and first byte of a tensor."""
-    with open(os.path.join(folder, "model.safetensors.index.json"), encoding="utf-8") as file:
-        path = os.path.join(folder, json.load(file)["weight_map"][tensor])
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(length))
-    return path, 8 + length + header[tensor]["data_offsets"][0]
-
-
-def flip(path, at):
-    with open(path, "r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 4]))
 
 
 class Packing(unittest.TestCase):
@@ -186,70 +154,6 @@ class Packing(unittest.TestCase):
         self.assertEqual(refused.returncode, 1, refused.stderr)
         self.assertIn("is as it was", refused.stderr)
         self.assertEqual(pack(MODEL, self.path("packed")).returncode, 0)
-
-
-class Damage(unittest.TestCase):
-    """A server with a packed model whose experts are read again for every token."""
-
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="moira_pack_")
-        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.model = os.path.join(self.folder, "packed")
-        done = pack(MODEL, self.model)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
-    def server(self, *settings):
-        return ServerProcess(*settings, arguments=("-m", self.model))
-
-    def test_damage_fails_one_request_and_not_the_server(self):
-        questions = [{"prompt": prompt, "max_tokens": 1} for prompt in ("Once upon a time", "1 + 1 =", "The", "dog")]
-        with self.server("experts.ram_budget=1MiB", "experts.prefetch=off") as server, server.client() as client:
-            expected = [client.ask(**question) for question in questions]
-            for line in expected:
-                self.assertIn("done", line)
-                self.assertEqual(line["moira"]["lossy"], [])
-            found = False
-            for expert in range(32):
-                path, begin = place_of(self.model, f"model.layers.7.mlp.experts.{expert}.gate_proj.weight")
-                flip(path, begin + 5)
-                answers = [client.ask(**question) for question in questions]
-                flip(path, begin + 5)
-                failed = [line for line in answers if "error" in line]
-                for line, good in zip(answers, expected):
-                    if "error" in line:
-                        self.assertEqual(line["error"]["code"], "corrupt_file")
-                        self.assertIn(f"expert {expert} of layer 7", line["error"]["message"])
-                        self.assertIn(os.path.basename(path), line["error"]["message"])
-                    else:
-                        self.assertEqual(line["text"], good["text"])
-                if failed and len(failed) < len(questions):
-                    found = True
-                    break
-            self.assertTrue(found, "no expert is needed by some of the requests and not by others")
-            for question, good in zip(questions, expected):  # restored
-                self.assertEqual(client.ask(**question)["moira"]["logits_hash"], good["moira"]["logits_hash"])
-            self.assertTrue(server.alive())
-
-    def test_damage_of_other_tensors_is_named_at_the_start(self):
-        path, begin = place_of(self.model, "model.layers.3.self_attn.kv_b_proj.weight")
-        flip(path, begin + 1000)
-        done = subprocess.run([executable(), "run", "-m", self.model, "-p", "a", "-n", "1", "--json"],
-                              capture_output=True, text=True, timeout=ANSWER_S, check=False)
-        self.assertEqual(done.returncode, 2)
-        self.assertEqual(json.loads(done.stdout)["error"]["code"], "corrupt_file")
-        self.assertIn("model.layers.3.self_attn.kv_b_proj.weight", done.stderr)
-
-    def test_a_rounded_model_says_so_in_every_reply(self):
-        rounded = os.path.join(self.folder, "rounded")
-        self.assertEqual(pack(self.model, rounded, "--experts", "fp8").returncode, 0)
-        question = {"prompt": "Once upon a time", "max_tokens": 8}
-        with ServerProcess(arguments=("-m", rounded)) as server, server.client() as client:
-            packed = client.ask(**question)
-        with self.server("experts.precision=fp8") as server, server.client() as client:
-            on_arrival = client.ask(**question)
-        self.assertEqual(packed["moira"]["lossy"], ["experts.precision=fp8"])
-        for field in ("lossy", "logits_hash", "numerics_id"):
-            self.assertEqual(packed["moira"][field], on_arrival["moira"][field])
 
 
 if __name__ == "__main__":

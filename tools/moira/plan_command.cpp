@@ -152,14 +152,18 @@ result<planned_machine> describe_machine(const plan_options& options, const plan
     return machine;
 }
 
+result<disk_reading> measure_disk(slab_source& source, const plan_answer& answer, probed_way way, double seconds_max,
+                                  const std::function<bool()>& interrupted) {
+    auto probe = disk_probe::create(source, answer.demands.shape, answer.wish.loader_threads, way);
+    if (!probe)
+        return tl::unexpected(probe.error());
+    return probe->measure(seconds_max, interrupted);
+}
+
 /// Reading alone, and packing where there is any: so that each of them can be said.
 result<void> probe_disk(slab_source& source, const std::function<bool()>& interrupted, plan_answer& answer) {
     auto& machine = answer.machine;
-    const auto measure = [&](probed_way way, double seconds_max) -> result<disk_reading> {
-        auto probe = disk_probe::create(source, answer.demands.shape, answer.wish.loader_threads, way);
-        return probe ? probe->measure(seconds_max, interrupted) : tl::unexpected(probe.error());
-    };
-    const auto read = measure(probed_way::read, disk_probe_s);
+    const auto read = measure_disk(source, answer, probed_way::read, disk_probe_s, interrupted);
     if (!read)
         return tl::unexpected(read.error());
     machine.speed.disk_gb_s = read->gb_s;
@@ -167,7 +171,7 @@ result<void> probe_disk(slab_source& source, const std::function<bool()>& interr
     machine.disk_source = "probed, experts read by " + std::to_string(answer.wish.loader_threads) + " threads";
     if (!source.reads_apart())
         return {};
-    const auto packed = measure(probed_way::read_and_pack, packing_probe_s);
+    const auto packed = measure_disk(source, answer, probed_way::read_and_pack, packing_probe_s, interrupted);
     if (!packed)
         return tl::unexpected(packed.error());
     machine.speed.pack_s = packed->pack_cpu_s;
@@ -233,14 +237,20 @@ result<void> plan_models(const planned_model& model, const std::pair<hit_source,
 }
 
 result<exit_code> verify(const plan_options& options, const command_context& context, plan_answer& answer,
-                         compute_pool& pool, const std::function<bool()>& interrupted) {
+                         const opened_model& opened, const std::function<bool()>& interrupted) {
     if (!options.verify)
         return exit_done;
     if (!answer.plan.budget.fits || !answer.plan.speed) {
         std::fputs("moira: --verify: there is nothing to run\n", stderr);
         return exit_check_failed;
     }
-    auto verified = verify_plan(answer, options.model, context, pool, interrupted);
+    std::function<result<double>()> disk_again;
+    if (opened.source && options.disk_gb_s <= 0 && answer.machine.speed.disk_gb_s)
+        disk_again = [&] {
+            return measure_disk(*opened.source, answer, probed_way::read, disk_probe_s, interrupted)
+                .map([](const disk_reading& read) { return read.gb_s; });
+        };
+    auto verified = verify_plan(answer, options.model, context, {*opened.pool, disk_again}, interrupted);
     if (!verified)
         return tl::unexpected(verified.error());
     answer.verified = *verified;
@@ -283,7 +293,7 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
         return tl::unexpected(done.error());
     if (auto done = plan_models(*model, *hits, fp8_chosen, answer); !done)
         return tl::unexpected(done.error());
-    const auto code = verify(options, context, answer, *opened->pool, interrupted);
+    const auto code = verify(options, context, answer, *opened, interrupted);
     if (!code)
         return code;
     const auto printed = context.json ? print_json(plan_json(answer)) : print_text(plan_text(answer, context.colour));

@@ -122,6 +122,7 @@ ordered_json verification_json(const std::optional<plan_verification>& verified)
             {"estimate_at_measured_hit_rate", speed_json(verified->estimate)},
             {"parts", parts_json(*verified)},
             {"memory_gb_s", verified->memory_gb_s},
+            {"disk_gb_s", verified->disk_gb_s > 0 ? ordered_json(verified->disk_gb_s) : ordered_json(nullptr)},
             {"context", verified->context},
             {"tokens", verified->tokens},
             {"slots", verified->slots},
@@ -189,12 +190,13 @@ void add_verification(text_table& table, const plan_answer& answer) {
     if (!verified.estimate)
         return;
     const auto& estimate = *verified.estimate;
-    table.add({"  at this hit rate", number("%.2f of ", verified.ratio_of_time_model) +
-                                         number("%.3g tokens/s", estimate.tok_s) +
-                                         number(", memory at %.1f GB/s: ", verified.memory_gb_s) +
-                                         part_text("compute", estimate.compute_s, verified.compute_s) + "; " +
-                                         part_text("waiting", estimate.stall_s, verified.stall_s) + "; " +
-                                         part_text("between steps", estimate.between_s, verified.between_s)});
+    table.add({"  at this hit rate",
+               number("%.2f of ", verified.ratio_of_time_model) + number("%.3g tokens/s", estimate.tok_s) +
+                   number(", memory at %.1f GB/s", verified.memory_gb_s) +
+                   (verified.disk_gb_s > 0 ? number(", disk at %.2f GB/s: ", verified.disk_gb_s) : ": ") +
+                   part_text("compute", estimate.compute_s, verified.compute_s) + "; " +
+                   part_text("waiting", estimate.stall_s, verified.stall_s) + "; " +
+                   part_text("between steps", estimate.between_s, verified.between_s)});
 }
 
 } // namespace

@@ -20,10 +20,11 @@ struct plan_verification {
     double hit_rate = 0, decode_tok_s = 0;
     double compute_s = 0, stall_s = 0;      ///< of a token: computing, waiting for experts
     double between_s = 0;                   ///< of a token: the rest
-    std::optional<speed_estimate> estimate; ///< for hit_rate, context and memory_gb_s; none: there can be none
+    std::optional<speed_estimate> estimate; ///< for hit_rate, context and the probes; none: there can be none
     double ratio = 0;                       ///< measured / estimated speed, the nearer end of the range
     double ratio_of_time_model = 0;         ///< the same with `estimate`; 0: none
     double memory_gb_s = 0;                 ///< probed beside the run, before the model was loaded and after
+    double disk_gb_s = 0;                   ///< the same; 0: not probed
     std::int32_t tokens = 0;
     std::int32_t context = 0; ///< tokens before the one that is generated, on average
     std::uint64_t slots = 0;  ///< that the store really made

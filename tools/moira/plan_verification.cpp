@@ -63,6 +63,8 @@ void judge(plan_verification& verified, const plan_answer& answer) {
     machine_speed beside = answer.machine.speed;
     if (verified.memory_gb_s > 0)
         beside.memory_gb_s = verified.memory_gb_s;
+    if (verified.disk_gb_s > 0)
+        beside.disk_gb_s = verified.disk_gb_s;
     verified.estimate = estimate_speed(answer.demands, beside, verified.hit_rate,
                                        verified.context > 0 ? verified.context : tokens_of_estimate(answer.wish));
     verified.ratio_of_time_model = verified.estimate ? verified.decode_tok_s / verified.estimate->tok_s : 0;
@@ -135,19 +137,25 @@ result<plan_verification> generate(const plan_answer& answer, const std::string&
 } // namespace
 
 result<plan_verification> verify_plan(const plan_answer& answer, const std::string& wanted,
-                                      const command_context& context, compute_pool& pool,
+                                      const command_context& context, const verification_probes& probes,
                                       const std::function<bool()>& interrupted) {
     const auto resident = answer.plan.budget.dense_bytes + answer.plan.budget.slots * answer.demands.slot_bytes;
-    const auto before = probe_memory(pool, resident);
+    const auto before = probe_memory(probes.pool, resident);
     if (!before)
         return tl::unexpected(before.error());
     auto verified = generate(answer, wanted, context, interrupted);
     if (!verified)
         return verified;
-    const auto after = probe_memory(pool, resident);
+    const auto after = probe_memory(probes.pool, resident);
     if (!after)
         return tl::unexpected(after.error());
     verified->memory_gb_s = (*before + *after) / 2;
+    if (probes.disk) {
+        const auto disk = probes.disk();
+        if (!disk)
+            return tl::unexpected(disk.error());
+        verified->disk_gb_s = (answer.machine.speed.disk_gb_s.value_or(*disk) + *disk) / 2;
+    }
     judge(*verified, answer);
     return verified;
 }

@@ -16,7 +16,7 @@ fake_device& of(moira_device* device) {
 
 void set_latency_us(moira_device* device, uint64_t latency_us) {
     const std::scoped_lock lock(of(device).mutex);
-    of(device).latency_us = latency_us;
+    of(device).latency_us = of(device).copy_latency_us = latency_us;
 }
 
 void fail_launch(moira_device* device, uint32_t nth) {
@@ -68,6 +68,34 @@ void set_memory_bytes(moira_device* device, uint64_t bytes) {
     of(device).memory_bytes = std::max(bytes, of(device).memory_bytes_used());
 }
 
+void set_copy_latency_us(moira_device* device, uint64_t latency_us) {
+    const std::scoped_lock lock(of(device).mutex);
+    of(device).copy_latency_us = latency_us;
+}
+
+void fail_copy(moira_device* device, uint32_t nth) {
+    const std::scoped_lock lock(of(device).mutex);
+    of(device).copy_fault.left = nth;
+}
+
+void lose_device_at_copy(moira_device* device, uint32_t nth) {
+    const std::scoped_lock lock(of(device).mutex);
+    of(device).copy_loss.left = nth;
+}
+
+uint64_t hazard_count(moira_device* device) {
+    const std::scoped_lock lock(of(device).mutex);
+    return of(device).hazards.found.size();
+}
+
+uint32_t hazard_at(moira_device* device, uint64_t index, moira_fake_hazard* hazard) {
+    const std::scoped_lock lock(of(device).mutex);
+    if (index >= of(device).hazards.found.size())
+        return 0;
+    *hazard = of(device).hazards.found[index];
+    return 1;
+}
+
 constexpr moira_fake_controls controls = {sizeof(moira_fake_controls),
                                           set_latency_us,
                                           fail_launch,
@@ -78,7 +106,12 @@ constexpr moira_fake_controls controls = {sizeof(moira_fake_controls),
                                           call_at,
                                           clear_calls,
                                           live_objects,
-                                          set_memory_bytes};
+                                          set_memory_bytes,
+                                          set_copy_latency_us,
+                                          fail_copy,
+                                          lose_device_at_copy,
+                                          hazard_count,
+                                          hazard_at};
 
 } // namespace
 

@@ -6,6 +6,10 @@
  * a GPU. Graphs are recorded and replayed by the interface's rules: what may not be done while one is recorded is
  * refused and spoils it, and a replay that names an op or memory that is gone is refused.
  *
+ * It also watches what a real device could run at the same time: copies into device memory, and the slabs and tables
+ * that MOIRA_OP_EXPERT_FFN reads, whose order neither a stream nor an event nor a waiting host has settled, are written
+ * down as hazards, whether they did harm or not.
+ *
  * Counters "nth" count from the next call on: 1 is the next one, 0 switches the fault off. All functions are
  * thread-safe.
  */
@@ -41,6 +45,19 @@ typedef struct moira_fake_call {
     uint32_t reserved;
 } moira_fake_call;
 
+enum {
+    MOIRA_FAKE_HAZARD_COPY_OVERTAKES_READER = 1, /* a copy into memory that an op queued before it may still read */
+    MOIRA_FAKE_HAZARD_READER_OVERTAKES_COPY = 2, /* an op may read memory before a copy queued before it has arrived */
+    MOIRA_FAKE_HAZARD_TWO_COPIES = 3,            /* two copies into the same memory, in any order */
+    MOIRA_FAKE_HAZARD_FREED = 4                  /* memory was given back while an op may still read it */
+};
+
+typedef struct moira_fake_hazard {
+    uint32_t kind; /* MOIRA_FAKE_HAZARD_* */
+    uint32_t reserved;
+    uint64_t address; /* where the two meet */
+} moira_fake_hazard;
+
 typedef struct moira_fake_controls {
     uint64_t struct_size;
     /* Every op and copy queued from now on takes this long, one after another; 0 (default): no time. */
@@ -61,6 +78,15 @@ typedef struct moira_fake_controls {
     uint64_t (*live_objects)(moira_device* device);
     /* How much device memory there is from now on; a buffer that does not fit finds MOIRA_OUT_OF_MEMORY. */
     void (*set_memory_bytes)(moira_device* device, uint64_t bytes);
+    /* Copies queued from now on take this long instead; the next set_latency_us ends it. */
+    void (*set_copy_latency_us)(moira_device* device, uint64_t latency_us);
+    /* The nth copy to the device returns MOIRA_LAUNCH_FAILED and queues nothing. */
+    void (*fail_copy)(moira_device* device, uint32_t nth);
+    /* The nth copy to the device and every later call return MOIRA_DEVICE_LOST; queued work is dropped. */
+    void (*lose_device_at_copy)(moira_device* device, uint32_t nth);
+    /* Hazards met so far. hazard_at: 0 when there is no such hazard. */
+    uint64_t (*hazard_count)(moira_device* device);
+    uint32_t (*hazard_at)(moira_device* device, uint64_t index, moira_fake_hazard* hazard);
 } moira_fake_controls;
 
 typedef const moira_fake_controls* (*moira_fake_controls_function)(void);

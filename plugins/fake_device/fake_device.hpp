@@ -4,6 +4,7 @@
 
 #include "plugins/cpu_plugin/cpu_plugin.hpp"
 #include "plugins/fake_device/fake_device.h"
+#include "plugins/fake_device/hazards.hpp"
 
 #include <chrono>
 #include <deque>
@@ -41,9 +42,12 @@ struct fake_device : moira_device {
     std::recursive_mutex mutex; // held by every call: one device, one lock
     bool lost = false;
     uint64_t latency_us = 0;
+    uint64_t copy_latency_us = 0;
     fault_counter launch_fault;
     fault_counter loss;
     fault_counter buffer_fault;
+    fault_counter copy_fault;
+    fault_counter copy_loss;
     std::vector<injected_error> errors;
     std::vector<moira_fake_call> calls;
     uint64_t last_serial = 0;
@@ -53,6 +57,9 @@ struct fake_device : moira_device {
     uint64_t memory_bytes = uint64_t{1} << 40; // more than any test needs; set_memory_bytes makes it small
     std::vector<fake_stream*> streams;
     uint64_t live_objects = 0;
+    hazard_watch hazards;
+    uint64_t streams_made = 0;
+    uint64_t work_queued = 0;
 
     bool owns(const void* address, uint64_t bytes) const;
     uint64_t serial_of(const void* address) const; // of the buffer around it; 0: there is none
@@ -69,6 +76,7 @@ struct event_state {
     fake_stream* stream = nullptr;
     uint64_t recorded = 0; // position in the stream of the last record, 0: never
     uint64_t done = 0;     // the last one that has run
+    stream_clock clock;    // what the last record comes behind
 };
 
 struct fake_event : moira_event {
@@ -109,6 +117,7 @@ struct queued_wait {
 struct queued {
     uint64_t position; // from 1, one more for each
     std::chrono::steady_clock::time_point due;
+    memory_access order; // when it runs in the eyes of the hazard watch
     std::variant<queued_copy, queued_op, queued_record, queued_wait> work;
 };
 
@@ -132,6 +141,8 @@ struct fake_stream : moira_stream {
     uint64_t last_position = 0;
     std::chrono::steady_clock::time_point busy_until{};
     moira_status failure = MOIRA_OK; // of work that ran, until the next synchronize
+    uint64_t number = 0;
+    stream_clock clock; // what the next work comes behind
 
     fake_device& owner() const { return *static_cast<fake_device*>(device); }
 };
@@ -157,9 +168,19 @@ template <class Work>
 uint64_t enqueue(fake_stream& stream, Work work, uint64_t latency_us) {
     stream.busy_until =
         std::max(stream.busy_until, std::chrono::steady_clock::now()) + std::chrono::microseconds(latency_us);
-    stream.queue.push_back({++stream.last_position, stream.busy_until, std::move(work)});
+    fake_device& device = stream.owner();
+    join(stream.clock, device.hazards.host());
+    memory_access order{stream.number, ++stream.last_position, ++device.work_queued, stream.clock, 0, 0, false};
+    stream.clock[stream.number] = stream.last_position;
+    stream.queue.push_back({stream.last_position, stream.busy_until, std::move(order), std::move(work)});
     return stream.last_position;
 }
+
+// Writes an access down with the order of the work that does it.
+void watch(memory_access order, const void* begin, uint64_t bytes, bool writes, fake_device& device);
+
+// Where nothing is queued, see hazard_watch::forget_seen.
+void forget_what_was_seen(fake_device& device);
 
 // Runs what is queued up to `position`; with `wait`, sleeps until it is due, otherwise stops at the first that is not.
 void run_queue(fake_stream& stream, uint64_t position, bool wait);

@@ -127,6 +127,8 @@ void buffer_destroy(moira_buffer* buffer) {
         run_queue(*stream, stream->last_position, true);
     auto& kind = static_cast<fake_buffer*>(buffer)->on_host ? owner.host_memory : owner.memory;
     const auto at = kind.find(reinterpret_cast<uintptr_t>(buffer->address));
+    if (!owner.lost)
+        owner.hazards.freed(at->first, at->second.bytes);
     owner.log(MOIRA_FAKE_BUFFER_DESTROY, 0, at->second.bytes, MOIRA_OK);
     kind.erase(at);
     --owner.live_objects;
@@ -144,6 +146,7 @@ moira_status stream_create(moira_device* device, moira_stream** stream) {
     return on_device(of(device), [&]() -> moira_status {
         auto created = std::make_unique<fake_stream>();
         created->device = device;
+        created->number = ++of(device).streams_made;
         of(device).streams.push_back(created.get());
         ++of(device).live_objects;
         *stream = created.release();
@@ -157,6 +160,7 @@ void stream_destroy(moira_stream* stream) {
     fake_device& owner = of(stream->device);
     const std::scoped_lock lock(owner.mutex);
     run_queue(of(stream), of(stream).last_position, true);
+    owner.hazards.seen(of(stream).clock);
     std::erase(owner.streams, &of(stream));
     --owner.live_objects;
     delete &of(stream);
@@ -170,6 +174,8 @@ moira_status stream_synchronize(moira_stream* stream) {
         if (const moira_status status = refuse_recording(queue, "waiting"))
             return status;
         run_queue(queue, queue.last_position, true);
+        queue.owner().hazards.seen(queue.clock);
+        forget_what_was_seen(queue.owner());
         const moira_status failure = std::exchange(queue.failure, MOIRA_OK);
         const moira_status status = failure != MOIRA_OK                    ? failure
                                     : queue.error.code != MOIRA_ERROR_NONE ? MOIRA_STEP_ERROR
@@ -197,8 +203,17 @@ moira_status copy(moira_stream* stream, void* to, const void* from, uint64_t byt
         const void* on_board = kind == MOIRA_FAKE_COPY_TO_DEVICE ? to : from;
         if (bytes > 0 && !owner.owns(on_board, bytes))
             return owner.log(kind, 0, bytes, report(MOIRA_INVALID_ARGUMENT, "a copy leaves its device buffer"));
+        const bool upload = kind == MOIRA_FAKE_COPY_TO_DEVICE;
+        if (upload && owner.copy_loss.strikes()) {
+            owner.lost = true;
+            return owner.log(kind, 0, bytes, lost());
+        }
+        if (upload && owner.copy_fault.strikes())
+            return owner.log(kind, 0, bytes, report(MOIRA_LAUNCH_FAILED, "copy failed, as scripted"));
         if (bytes > 0)
-            enqueue(of(stream), queued_copy{to, from, bytes}, owner.latency_us);
+            enqueue(of(stream), queued_copy{to, from, bytes}, owner.copy_latency_us);
+        if (bytes > 0 && upload)
+            watch(of(stream).queue.back().order, to, bytes, true, owner);
         return owner.log(kind, 0, bytes, MOIRA_OK);
     });
 }
@@ -240,6 +255,7 @@ moira_status event_record(moira_stream* stream, moira_event* event) {
         state.stream = &of(stream);
         state.done = 0;
         state.recorded = enqueue(of(stream), queued_record{of(event).state}, 0);
+        state.clock = of(stream).clock;
         return of(stream).owner().log(MOIRA_FAKE_EVENT_RECORD, 0, 0, MOIRA_OK);
     });
 }
@@ -252,8 +268,10 @@ moira_status event_wait(moira_stream* stream, moira_event* event) {
             return status;
         const auto& state = of(event).state;
         // An event that was never recorded counts as done; a stream is in order with itself.
-        if (state->stream && state->stream != &of(stream))
+        if (state->stream && state->stream != &of(stream)) {
             enqueue(of(stream), queued_wait{state, state->stream, state->recorded}, 0);
+            join(of(stream).clock, state->clock);
+        }
         return of(stream).owner().log(MOIRA_FAKE_EVENT_WAIT, 0, 0, MOIRA_OK);
     });
 }
@@ -268,6 +286,8 @@ moira_status event_done(moira_event* event, uint32_t* done) {
         if (running)
             run_queue(*state.stream, state.recorded, false);
         *done = !running || state.done == state.recorded ? 1 : 0;
+        if (*done)
+            of(event->device).hazards.seen(state.clock);
         return of(event->device).lost ? lost() : MOIRA_OK;
     });
 }

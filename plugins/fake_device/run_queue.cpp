@@ -29,11 +29,40 @@ bool experts_on_device(const fake_device& device, const moira_expert_ffn_args& a
     return true;
 }
 
+/// Bytes of one expert as the op reads it.
+uint64_t slab_bytes_of(moira_device& device, const moira_expert_ffn_desc& desc) {
+    moira_pack_desc packed{};
+    packed.struct_size = sizeof packed;
+    packed.kind = MOIRA_PACK_EXPERT;
+    packed.n = desc.inner;
+    packed.k = desc.hidden;
+    packed.compute = MOIRA_COMPUTE_AUTO;
+    packed.quantization = desc.quantization;
+    moira_pack_info info{};
+    info.struct_size = sizeof info;
+    return cpu_pack_query(&device, &packed, &info) == MOIRA_OK ? info.packed_bytes : 1;
+}
+
+void watch_experts(fake_device& device, const queued_op& queued, const memory_access& order) {
+    const moira_expert_ffn_args& args = queued.args.expert_ffn;
+    const moira_expert_ffn_desc& desc = queued.op.desc.expert_ffn;
+    const uint64_t slab_bytes = slab_bytes_of(device, desc);
+    for (uint32_t index = 0; index < args.groups; ++index) {
+        const moira_expert_group& group = args.group_table[index];
+        if (group.pair_count == 0 || group.expert >= desc.experts)
+            continue;
+        const moira_expert_entry& entry = args.table[group.expert];
+        watch(order, &entry, sizeof entry, false, device);
+        if (entry.address != 0)
+            watch(order, reinterpret_cast<const void*>(uintptr_t{entry.address}), slab_bytes, false, device);
+    }
+}
+
 void run(const queued_copy& copy) {
     std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
-void run(fake_stream& stream, const queued_op& queued) {
+void run(fake_stream& stream, const queued_op& queued, const memory_access& order) {
     fake_device& device = stream.owner();
     const uint32_t op = queued.op.desc.header.op;
     moira_status status = MOIRA_OK;
@@ -42,6 +71,8 @@ void run(fake_stream& stream, const queued_op& queued) {
         device.lost = true;
         status = report(MOIRA_DEVICE_LOST, "expert_ffn read an expert outside device memory");
     } else {
+        if (op == MOIRA_OP_EXPERT_FFN)
+            watch_experts(device, queued, order);
         const moira_launch launch{&queued.op, &queued.args};
         status = launch_list(&stream, &launch, 1);
     }
@@ -64,6 +95,19 @@ void run(fake_stream& stream, const queued_wait& wait) {
 
 } // namespace
 
+void watch(memory_access order, const void* begin, uint64_t bytes, bool writes, fake_device& device) {
+    order.begin = reinterpret_cast<uintptr_t>(begin);
+    order.bytes = bytes;
+    order.writes = writes;
+    device.hazards.add(std::move(order));
+}
+
+void forget_what_was_seen(fake_device& device) {
+    if (std::all_of(device.streams.begin(), device.streams.end(),
+                    [](const fake_stream* stream) { return stream->queue.empty(); }))
+        device.hazards.forget_seen();
+}
+
 void run_queue(fake_stream& stream, uint64_t position, bool wait) {
     fake_device& device = stream.owner();
     while (!stream.queue.empty() && stream.queue.front().position <= position && !device.lost) {
@@ -78,7 +122,7 @@ void run_queue(fake_stream& stream, uint64_t position, bool wait) {
         else if (const auto* copy = std::get_if<queued_copy>(&next.work))
             run(*copy);
         else if (const auto* op = std::get_if<queued_op>(&next.work))
-            run(stream, *op);
+            run(stream, *op, next.order);
         else
             run(stream, std::get<queued_wait>(next.work));
     }

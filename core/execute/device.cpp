@@ -16,6 +16,16 @@ error plugin_error(const op_provider& provider, moira_status status, const std::
     return {code, provider.plugin + ": " + doing + ": " + words.data() + " (status " + std::to_string(status) + ")"};
 }
 
+result<std::optional<device_memory>> memory_of(const op_provider& provider) {
+    moira_memory_info info{};
+    info.struct_size = sizeof info;
+    if (const auto status = provider.api->memory_info(provider.device, &info); status != MOIRA_OK)
+        return tl::unexpected(plugin_error(provider, status, "asking for the device's memory"));
+    if (info.bytes_total == 0)
+        return std::optional<device_memory>();
+    return device_memory{info.bytes_total, info.bytes_free};
+}
+
 // ---- device_buffer -------------------------------------------------------------------------------------------------
 
 result<device_buffer> device_buffer::create(const op_provider& provider, std::uint64_t bytes, std::uint64_t alignment) {
@@ -23,12 +33,26 @@ result<device_buffer> device_buffer::create(const op_provider& provider, std::ui
     if (bytes == 0)
         return made;
     const auto status = provider.api->buffer_create(provider.device, bytes, alignment, &made.buffer_);
+    return std::move(made).own(provider, status, bytes, " bytes");
+}
+
+result<device_buffer> device_buffer::create_page_locked(const op_provider& provider, std::uint64_t bytes,
+                                                        std::uint64_t alignment) {
+    device_buffer made;
+    if (bytes == 0)
+        return made;
+    const auto status = provider.api->host_buffer_create(provider.device, bytes, alignment, &made.buffer_);
+    return std::move(made).own(provider, status, bytes, " bytes of page-locked host memory");
+}
+
+result<device_buffer> device_buffer::own(const op_provider& provider, moira_status status, std::uint64_t bytes,
+                                         const char* what) && {
     if (status != MOIRA_OK)
-        return tl::unexpected(plugin_error(provider, status, "allocating " + std::to_string(bytes) + " bytes"));
-    made.provider_ = &provider;
-    made.address_ = provider.api->buffer_address(made.buffer_);
-    made.bytes_ = bytes;
-    return made;
+        return tl::unexpected(plugin_error(provider, status, "allocating " + std::to_string(bytes) + what));
+    provider_ = &provider;
+    address_ = provider.api->buffer_address(buffer_);
+    bytes_ = bytes;
+    return std::move(*this);
 }
 
 device_buffer::device_buffer(device_buffer&& other) noexcept

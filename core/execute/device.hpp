@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,25 @@ inline constexpr std::uint64_t device_alignment = 64;
 /// The plugin's last words as an error. `doing` says what was tried.
 error plugin_error(const op_provider& provider, moira_status status, const std::string& doing);
 
+/// Memory of its own that a device has.
+struct device_memory {
+    std::uint64_t bytes_total = 0, bytes_free = 0;
+};
+
+/// None: it computes in the host's memory. Errors: device_error.
+result<std::optional<device_memory>> memory_of(const op_provider& provider);
+
 /// Device memory. Move-only; borrows the provider.
 class device_buffer {
 public:
     /// Zero bytes give an empty buffer without an address. Errors: out_of_memory, device_error.
     static result<device_buffer> create(const op_provider& provider, std::uint64_t bytes,
                                         std::uint64_t alignment = device_alignment);
+
+    /// The same in host memory that the device's copy engine reads and writes beside the processor; the address is one
+    /// of the host.
+    static result<device_buffer> create_page_locked(const op_provider& provider, std::uint64_t bytes,
+                                                    std::uint64_t alignment = device_alignment);
 
     device_buffer() = default;
     device_buffer(device_buffer&& other) noexcept;
@@ -40,6 +54,9 @@ public:
     }
 
 private:
+    result<device_buffer> own(const op_provider& provider, moira_status status, std::uint64_t bytes,
+                              const char* what) &&;
+
     const op_provider* provider_ = nullptr;
     moira_buffer* buffer_ = nullptr;
     void* address_ = nullptr;

@@ -23,6 +23,16 @@ namespace moira {
 
 class route_override;
 
+/// Memory for experts.
+struct expert_budget {
+    std::uint64_t bytes = 0;  ///< used when share is 0
+    double share = 1.0;       ///< of all slabs of the model
+    bool automatic = false;   ///< instead of both: what memory has left beside everything else
+
+    /// What is wanted of `all_bytes`, all of them where it is automatic.
+    std::uint64_t resolve(std::uint64_t all_bytes) const noexcept;
+};
+
 /// What the engine may use. Sizes are resolved when the model's shape is known.
 struct engine_options {
     std::int32_t rows_max = 512;       ///< of one step, or of a block of it
@@ -33,6 +43,7 @@ struct engine_options {
     std::uint64_t experts_budget_bytes = 0;  ///< used when experts_budget_share is 0
     double experts_budget_share = 1.0;       ///< of all slabs of the model
     bool experts_budget_automatic = false;  ///< instead of both: what memory has left beside everything else
+    expert_budget vram_budget;  ///< of a device's own memory; the three above are those of the host's then
     expert_io io = expert_io::automatic;
     std::uint32_t loader_threads = loader_threads_default;
     std::string eviction_policy = "foresight";  ///< a name that make_eviction_policy knows
@@ -42,6 +53,8 @@ struct engine_options {
     bool predict_routes = false;  ///< evaluate routers early: for hints to the store, and for statistics
     predictor_choice predictor;   ///< that hints are made of
     bool measure_routes = false;  ///< all predictors in every step and not only now and then; implies predict_routes
+
+    expert_budget ram_budget() const noexcept { return {experts_budget_bytes, experts_budget_share, experts_budget_automatic}; }
 };
 
 /// A loaded model on one device: weights, KV bytes, step arena and expert store. Outlives the actor that runs steps.
@@ -84,7 +97,7 @@ public:
     /// Rows that one step may have. More than limits().rows_max where experts do not all fit in memory: such a step takes
     /// every layer block by block, so that a long prompt reads each expert once.
     std::int32_t step_rows_max() const noexcept;
-    expert_store& experts() noexcept;
+    expert_store& experts() noexcept;  ///< the one that kernels read
     expert_store_statistics expert_statistics() const;              ///< with those of predictors; any thread
     const std::shared_ptr<route_board>& routes() const noexcept;    ///< null: nobody predicts
     std::uint64_t slab_bytes() const noexcept;

@@ -2,12 +2,9 @@
 
 #include "core/base/checked.hpp"
 #include "core/execute/kv_type.hpp"
-#include "core/execute/memory_plan.hpp"
-#include "core/experts/available_memory.hpp"
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 // Loading: everything between an open checkpoint and the first step.
 
@@ -37,7 +34,8 @@ execution_limits limits_for(const model_shape& shape, const engine_options& opti
 
 result<void> check_options(const engine_options& options) {
     const bool in_range = options.rows_max >= 1 && options.sequences_max >= 1 && options.context_max >= 0 &&
-                          options.page_tokens >= 1 && options.experts_budget_share >= 0.0;
+                          options.page_tokens >= 1 && options.experts_budget_share >= 0.0 &&
+                          options.vram_budget.share >= 0.0;
     if (!in_range || options.rows_max < options.sequences_max)
         return fail(errc::invalid_config, "a step of " + std::to_string(options.rows_max) + " rows cannot hold " +
                                               std::to_string(options.sequences_max) +
@@ -50,82 +48,6 @@ result<void> check_options(const engine_options& options) {
 engine::impl::impl(checkpoint opened, const op_selector& chosen, const engine_options& wanted)
     : model(std::move(opened)), selector(chosen), options(wanted), limits(limits_for(model.shape(), wanted, chosen)),
       names(weight_names(model.shape(), mtp_modules(wanted))), ops(chosen) {}
-
-result<void> engine::impl::create_store(const expert_execution& experts) {
-    const auto& shape = model.shape();
-    packing = experts.packing;
-    auto made_source = make_checkpoint_slab_source(model, names, *experts.op->provider, options.io, options.precision);
-    if (!made_source)
-        return tl::unexpected(made_source.error());
-    source = std::move(*made_source);
-    expert_store_options wanted;
-    wanted.layers = shape.layers + mtp_modules(options);
-    if (options.mtp)
-        wanted.module_layer = shape.layers;
-    wanted.experts = shape.moe.experts;
-    wanted.top_k = shape.moe.top_k;
-    wanted.moe_layers = shape.moe_layers() + mtp_modules(options);
-    wanted.slab_bytes = source->slab_bytes();
-    wanted.slab_alignment = std::max(packing.info.alignment, device_alignment);
-    wanted.layout_id = packing.info.layout_id;
-    wanted.loader_threads = options.loader_threads;
-    const auto slot_bytes = round_up(wanted.slab_bytes, wanted.slab_alignment);
-    const auto all_bytes = slot_bytes * static_cast<std::uint64_t>(wanted.moe_layers) * static_cast<std::uint64_t>(wanted.experts);
-    wanted.budget_bytes = options.experts_budget_automatic ? all_bytes
-                          : options.experts_budget_share > 0
-                              ? static_cast<std::uint64_t>(std::llround(options.experts_budget_share * static_cast<double>(all_bytes)))
-                              : options.experts_budget_bytes;
-    auto policy = make_eviction_policy(options.eviction_policy, {.layers = wanted.layers,
-                                                                 .experts = wanted.experts,
-                                                                 .moe_layers = wanted.moe_layers});
-    if (!policy)
-        return tl::unexpected(policy.error());
-    const auto routed = static_cast<std::uint64_t>(wanted.moe_layers) * static_cast<std::uint64_t>(wanted.experts);
-    arena_extras.with_mtp = options.mtp;
-    arena_extras.workspace_bytes = ops.workspace_bytes();
-    const auto* table = embedding_worth_leaving(model, names, limits);
-    const auto reading = (std::uint64_t{options.loader_threads} + 1) * source->scratch_bytes();
-    const auto available = available_memory_bytes();
-    const auto with_table = needs_beside_experts(model, names, limits, arena_extras, reading, nullptr, false);
-    // Memory is worth more to experts than to a table of which a token reads one row.
-    const bool fits_all = wanted.budget_bytes / slot_bytes >= routed &&
-                          (!options.experts_budget_automatic || plan_expert_budget(with_table, all_bytes, false, available));
-    if (table && !fits_all)
-        arena_extras.embedding_row_bytes = table->bytes / static_cast<std::uint64_t>(table->shape[0]);
-    const auto beside =
-        fits_all ? with_table : needs_beside_experts(model, names, limits, arena_extras, reading, table, true);
-    const auto planned = plan_expert_budget(beside, std::min(wanted.budget_bytes, all_bytes),
-                                            options.experts_budget_automatic, available);
-    if (!planned)
-        return fail(planned.error().code, model.folder().string() + ": " + planned.error().message);
-    if (options.experts_budget_automatic)
-        wanted.budget_bytes = *planned;
-    auto made_store = expert_store::create(wanted, *source, std::move(*policy));
-    if (!made_store)
-        return tl::unexpected(made_store.error());
-    store = std::move(*made_store);
-    if (store->statistics().slots >= routed)
-        return {};
-    // Such a step reads nearly all experts of a layer in any case: to replace some by others that are here would cost
-    // quality and save nothing. And the module wants the last states of all rows at once.
-    if (mtp_modules(options) == 0 && options.pruning.mode != pruning_mode::cache_aware)
-        step_rows = std::max(limits.rows_max, long_step_rows(shape, static_cast<std::int64_t>(store->statistics().slots)));
-    return {};
-}
-
-/// The store's slots are host memory, which only CPU kernels read in place.
-result<void> engine::impl::create_staging(const op_provider& memory) {
-    if (memory.device_class == "cpu")
-        return {};
-    // Twice one token's experts, so that a step of a few rows is not cut into more waves than the store asks for.
-    const auto slots = std::min(2 * model.shape().moe.top_k, model.shape().moe.experts);
-    auto made = expert_staging::create(memory, model.shape().moe.experts, slots, source->slab_bytes(),
-                                       std::max(packing.info.alignment, device_alignment));
-    if (!made)
-        return tl::unexpected(made.error());
-    arena.staging = std::move(*made);
-    return {};
-}
 
 /// The file that experts.predictor names, if it is one.
 result<std::optional<trained_predictor>> engine::impl::load_predictor() const {
@@ -194,7 +116,7 @@ result<void> engine::impl::load(load_progress progress) {
     if (!experts)
         return tl::unexpected(experts.error());
     // Before the dense weights: a budget that cannot work is refused at once.
-    if (auto done = create_store(*experts); !done)
+    if (auto done = create_stores(*experts, memory); !done)
         return done;
     auto loaded = loader.load(*experts, arena_extras.embedding_row_bytes > 0);
     if (!loaded)
@@ -220,7 +142,7 @@ result<void> engine::impl::load(load_progress progress) {
     if (!made_arena)
         return tl::unexpected(made_arena.error());
     arena = std::move(*made_arena);
-    if (auto done = create_staging(memory); !done)
+    if (auto done = create_tables(memory); !done)
         return done;
     load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return {};

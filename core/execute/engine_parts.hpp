@@ -22,10 +22,15 @@ struct engine::impl {
     impl(checkpoint opened, const op_selector& chosen, const engine_options& wanted);
 
     result<void> load(load_progress progress);
-    result<void> create_store(const expert_execution& experts);
+    expert_store_options store_options() const;
+    result<std::uint64_t> plan_kernel_store(std::uint64_t all_bytes);
+    result<void> create_host_tier(const op_provider& memory, const expert_store_options& wanted,
+                                  std::uint64_t device_budget, std::uint64_t all_bytes);
+    result<void> create_stores(const expert_execution& experts, const op_provider& memory);
+    void allow_long_steps();
     result<void> run_rows(const step_plan& plan, const logits_function& on_logits, forward_observer* observer,
                           double& stall_s);
-    result<void> create_staging(const op_provider& memory);
+    result<void> create_tables(const op_provider& memory);
     result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
     result<void> carry_states(std::span<const std::size_t> stayed);
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);
@@ -44,7 +49,10 @@ struct engine::impl {
     std::optional<device_queue> queue;
     model_weights weights;
     expert_packing packing;
-    std::unique_ptr<slab_source> source;
+    std::optional<device_memory> own_memory;   // none: kernels read the host's
+    std::unique_ptr<slab_source> source;       // of the checkpoint
+    std::unique_ptr<expert_store> host_store;  // below `store`, where the device has memory of its own; else null
+    std::unique_ptr<slab_source> host_tier;    // of `store` then
     std::unique_ptr<expert_store> store;
     kv_cache cache;
     step_arena arena;

@@ -21,6 +21,8 @@ const std::shared_ptr<route_board>& engine::routes() const noexcept { return imp
 
 expert_store_statistics engine::expert_statistics() const {
     auto shown = impl_->store->statistics();
+    if (impl_->host_store)
+        shown.host_tier = std::make_shared<const expert_store_statistics>(impl_->host_store->statistics());
     if (impl_->routes)
         shown.prediction = impl_->routes->report();
     if (impl_->pruning)
@@ -66,6 +68,7 @@ std::string engine::summary() const {
     const auto& shape = impl_->model.shape();
     return impl_->model.folder().filename().string() + " (" + shape.architecture + "): " + where + "; experts in " +
            std::to_string(experts.slots) + " slots for " + std::to_string((shape.moe_layers() + mtp_modules(impl_->options)) * shape.moe.experts) + ", " +
+           (impl_->host_store ? "on the device, over " + std::to_string(impl_->host_store->statistics().slots) + " slots in memory, " : "") +
            (impl_->packing.quantizes() ? "rounded to FP8, " : "") + (impl_->pruning ? "lossy " + impl_->pruning->lever() + ", " : "") + impl_->source->description() +
            (impl_->weights.embedding_rows ? "; embedding rows read when needed" : "") + "; context " + std::to_string(impl_->limits.context_max) + ", KV cache of " +
            std::to_string(std::int64_t{impl_->limits.pages} * impl_->limits.page_tokens) + " tokens in " +
@@ -74,8 +77,9 @@ std::string engine::summary() const {
 
 std::vector<std::string> engine::notices() const {
     auto all = impl_->model.notices();
-    const auto of_store = impl_->store->notices();
-    all.insert(all.end(), of_store.begin(), of_store.end());
+    for (const auto* each : {impl_->store.get(), impl_->host_store.get()})
+        for (auto& notice : each ? each->notices() : std::vector<std::string>())
+            all.push_back(std::move(notice));
     if (impl_->weights.unlocked_bytes > 0)
         all.push_back(lock_refusal("dense weights", impl_->weights.unlocked_bytes));
     if (impl_->packing.quantizes())

@@ -18,22 +18,16 @@ void give_hints(const step_context& step, const model_layer& layer, expert_store
         step.routes->give_hints(layer.index, store);
 }
 
-/// Experts that may be computed now, as many at a time as the device has slots for. The queue is idle afterwards: the
-/// group table is one buffer, and pins end next. In which order experts come does not matter: outputs lie apart by
-/// (row, rank) and are added up in rank order later.
+/// Experts that may be computed now. The queue is idle afterwards: the group table is one buffer, and pins end next. In
+/// which order experts come does not matter: outputs lie apart by (row, rank) and are added up in rank order later.
 result<void> compute_experts(const step_context& step, const model_layer& layer, const moe_layer& moe,
                              const expert_store& store, const expert_assignment& assignment,
                              std::span<const pinned_expert> experts) {
-    const auto& staging = step.arena.staging;
-    while (!experts.empty()) {
-        const auto some = experts.first(staging.needed() ? std::min(staging.slots(), experts.size()) : experts.size());
-        const auto done = launch_experts(step, layer, moe, store, assignment, some);
-        const auto idle = step.queue.synchronize();
-        if (!done || !idle)
-            return done ? idle : done;
-        experts = experts.subspan(some.size());
-    }
-    return {};
+    if (experts.empty())
+        return {};
+    const auto done = launch_experts(step, layer, moe, store, assignment, experts);
+    const auto idle = step.queue.synchronize();
+    return done ? idle : done;
 }
 
 /// All experts of the step.
@@ -48,7 +42,9 @@ result<void> run_visit(const step_context& step, const model_layer& layer, const
     while (done && !visit.over()) {
         const auto some = visit.next();
         if (!some) {
-            rows_of_experts(assignment, visit.failed(), 0, arena.failed_rows);
+            // A device that fails fails every row.
+            if (some.error().code != errc::device_error)
+                rows_of_experts(assignment, visit.failed(), 0, arena.failed_rows);
             done = tl::unexpected(some.error());
             break;
         }
@@ -149,11 +145,11 @@ result<void> launch_experts(const step_context& step, const model_layer& layer, 
         !done)
         return done;
     const auto* table = store.table(layer.index);
-    if (arena.staging.needed()) {
-        auto staged = arena.staging.stage(groups, table, step.queue);
-        if (!staged)
-            return tl::unexpected(staged.error());
-        table = *staged;
+    if (arena.tables.needed()) {
+        auto on_device = arena.tables.refresh(layer.index, store, step.queue);
+        if (!on_device)
+            return tl::unexpected(on_device.error());
+        table = *on_device;
     }
     auto args = routed_args(step, table);
     args.groups = static_cast<std::uint32_t>(groups.size());

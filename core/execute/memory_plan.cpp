@@ -12,15 +12,35 @@ std::string mebibytes(std::uint64_t bytes) {
 }
 
 std::string arithmetic(const memory_needs& needs) {
-    return mebibytes(needs.dense) + " of dense weights, " + mebibytes(needs.kv_cache) + " of KV cache, " +
-           mebibytes(needs.step) + " for a step, " + mebibytes(needs.reading) + " for reading and " +
-           mebibytes(memory_margin_bytes) + " for the process";
+    std::string sum = mebibytes(needs.dense) + " of dense weights, " + mebibytes(needs.kv_cache) + " of KV cache, " +
+                      mebibytes(needs.step) + " for a step, ";
+    if (!needs.on_device)
+        sum += mebibytes(needs.reading) + " for reading ";
+    return sum + "and " + mebibytes(needs.margin) + (needs.on_device ? " for the driver" : " for the process");
 }
 
 } // namespace
 
 std::uint64_t memory_needs::beside_experts() const noexcept {
-    return dense + kv_cache + step + reading + memory_margin_bytes;
+    return dense + kv_cache + step + reading + margin;
+}
+
+memory_needs device_part(const memory_needs& all, std::uint64_t bytes_total) noexcept {
+    memory_needs part = all;
+    part.loading = part.reading = 0;
+    part.step -= part.long_step;
+    part.long_step = 0;
+    part.margin = bytes_total / device_margin_divisor;
+    part.on_device = true;
+    return part;
+}
+
+memory_needs host_part(const memory_needs& all) noexcept {
+    memory_needs part;
+    part.loading = all.loading;
+    part.reading = all.reading;
+    part.step = part.long_step = all.long_step;
+    return part;
 }
 
 result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_t wanted_bytes, bool automatic,
@@ -29,9 +49,11 @@ result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_
         return wanted_bytes;
     const auto beside = needs.beside_experts();
     const auto left = available_bytes - std::min(available_bytes, beside);
-    if (needs.dense + needs.loading + memory_margin_bytes > available_bytes || left == 0)
-        return fail(errc::out_of_memory, mebibytes(available_bytes) +
-                                             " of memory are available, but this model needs " + arithmetic(needs) +
+    const std::string memory = needs.on_device ? " of the device's memory" : " of memory";
+    const std::string setting = needs.on_device ? "experts.vram_budget" : "experts.ram_budget";
+    if (needs.dense + needs.loading + needs.margin > available_bytes || left == 0)
+        return fail(errc::out_of_memory, mebibytes(available_bytes) + memory +
+                                             " are available, but this model needs " + arithmetic(needs) +
                                              ", and " + mebibytes(needs.loading) +
                                              " more while it is loaded, before any expert: free memory, raise the "
                                              "limit, or lower context.kv_budget, context.max_tokens or "
@@ -39,10 +61,10 @@ result<std::uint64_t> plan_expert_budget(const memory_needs& needs, std::uint64_
     if (automatic)
         return std::min(wanted_bytes, left);
     if (wanted_bytes > left)
-        return fail(errc::out_of_memory, "experts.ram_budget asks for " + mebibytes(wanted_bytes) + " beside " +
+        return fail(errc::out_of_memory, setting + " asks for " + mebibytes(wanted_bytes) + " beside " +
                                              arithmetic(needs) + ", together " + mebibytes(beside + wanted_bytes) +
                                              ", but only " + mebibytes(available_bytes) +
-                                             " of memory are available: set experts.ram_budget to auto or to at most " +
+                                             memory + " are available: set " + setting + " to auto or to at most " +
                                              std::to_string(left >> 20) + "MiB, or lower context.kv_budget");
     return wanted_bytes;
 }
@@ -80,7 +102,8 @@ memory_needs needs_beside_experts(const checkpoint& model, const model_weight_na
     auto with_row = more;
     if (left)
         with_row.embedding_row_bytes = left->bytes / static_cast<std::uint64_t>(left->shape[0]);
-    needs.step = step_arena::bytes_needed(shape, limits, with_row) + (experts_move ? long_step_bytes : 0);
+    needs.long_step = experts_move ? long_step_bytes : 0;
+    needs.step = step_arena::bytes_needed(shape, limits, with_row) + needs.long_step;
     needs.reading = reading_bytes;
     return needs;
 }

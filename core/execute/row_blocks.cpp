@@ -213,7 +213,7 @@ result<void> run_wave(const step_context& step, layer_waves& waves, std::span<ro
             done = last ? finish_experts(step, waves, block) : keep_outputs(step, block, lease->experts());
         // Whatever happens, the device is idle before the pins of the wave end.
         auto idle = step.queue.synchronize();
-        if (const auto failed = lease->failed())
+        if (const auto failed = lease->failed(); failed && !done && done.error().code != errc::device_error)
             for (const auto& wanting : blocks)
                 rows_of_experts(wanting.assignment, {&*failed, 1}, wanting.first, step.arena.failed_rows);
         if (!done || !idle)
@@ -247,22 +247,18 @@ std::span<const std::int32_t> chosen_ids(const step_context& step, std::int32_t 
         .first(static_cast<std::size_t>(rows) * static_cast<std::size_t>(step.shape.moe.top_k));
 }
 
-/// Attention of a block, and what follows of it where no experts have to be shared with other blocks.
+/// Attention of a block, and all that follows in a layer without experts; otherwise which experts its rows want.
 result<void> begin_layer(const step_context& step, const model_layer& layer, row_block& block, float* kv_pool,
-                         expert_store& store, double& stall_s) {
+                         expert_store& store) {
     if (auto done = restore(step, block); !done)
         return done;
     if (auto done = run_attention(step, layer, kv_pool); !done)
         return done;
     const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
-    // A device with slots of its own stages few experts at a time, block by block.
-    if (!moe || step.arena.staging.needed()) {
-        auto done = moe ? run_experts(step, layer, store, nullptr, stall_s) : run_dense(step, layer, store);
-        for (auto& row : step.arena.failed_rows)
-            row += block.first;
-        return done ? keep_states(step, block) : done;
-    }
-    if (auto done = keep_states(step, block); !done)
+    if (!moe)
+        if (auto done = run_dense(step, layer, store); !done)
+            return done;
+    if (auto done = keep_states(step, block); !done || !moe)
         return done;
     return route(step, layer, *moe, store, block);
 }
@@ -302,13 +298,13 @@ result<void> forward_in_blocks(const step_context& step, const step_plan& plan, 
         auto* kv_pool = cache.layers[static_cast<std::size_t>(layer.index)].as<float>();
         const auto* moe = std::get_if<moe_layer>(&layer.feed_forward);
         for (auto& block : blocks) {
-            if (auto done = begin_layer(context_of(block), layer, block, kv_pool, store, stall_s); !done)
+            if (auto done = begin_layer(context_of(block), layer, block, kv_pool, store); !done)
                 return done;
             // Too many rows to predict, and a prompt that says much about what its answer will want.
             if (moe && step.probe)
                 step.probe->prompt_routed(layer, block.plan, chosen_ids(step, block.plan.rows()));
         }
-        if (!moe || step.arena.staging.needed())
+        if (!moe)
             continue;
         if (auto done = pass_experts(plain, layer, *moe, blocks, store, stall_s); !done)
             return done;

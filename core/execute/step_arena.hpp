@@ -3,8 +3,8 @@
 #include "core/base/error.hpp"
 #include "core/batch/step_plan.hpp"
 #include "core/execute/device.hpp"
+#include "core/execute/device_expert_tables.hpp"
 #include "core/execute/expert_assignment.hpp"
-#include "core/execute/expert_staging.hpp"
 #include "core/execute/op_descriptions.hpp"
 #include "core/model/model_shape.hpp"
 
@@ -68,7 +68,7 @@ struct step_arena {
     device_buffer every_row_pairs, every_row_group;  ///< all rows to one expert: dense and shared blocks
     device_buffer pairs;          ///< moira_expert_pair [rows * top_k]
     device_buffer groups;         ///< moira_expert_group [experts]
-    expert_staging staging;       ///< empty where kernels read host memory
+    device_expert_tables tables;  ///< none where kernels read host memory
 
     // host mirrors: copies to the device are queued and read them later
     std::vector<moira_expert_group> host_groups;

@@ -1,6 +1,6 @@
-#include "core/experts/available_memory.hpp"
 #include "core/experts/expert_store_parts.hpp"
 #include "core/experts/locked_memory.hpp"
+#include "core/experts/slab_arena.hpp"
 
 #include <algorithm>
 
@@ -12,14 +12,14 @@ double expert_store_statistics::hit_rate() const noexcept {
 }
 
 expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from,
-                         slab_arena memory, std::unique_ptr<eviction_policy> normal)
-    : options(wanted), sizes(numbers), source(from), arena(std::move(memory)), normal_policy(std::move(normal)),
+                         std::unique_ptr<slot_memory> slots_memory, std::unique_ptr<eviction_policy> normal)
+    : options(wanted), sizes(numbers), source(from), memory(std::move(slots_memory)), normal_policy(std::move(normal)),
       bypass_policy(make_lru_policy(true)),
       table({.layers = wanted.layers,
              .experts = wanted.experts,
-             .slots_max = static_cast<slot_index>(std::min(arena.capacity_bytes() / numbers.slot_bytes,
+             .slots_max = static_cast<slot_index>(std::min(memory->capacity_bytes() / numbers.slot_bytes,
                                                            static_cast<std::uint64_t>(numbers.routed_experts))),
-             .base_address = reinterpret_cast<std::uintptr_t>(arena.base()),
+             .base_address = memory->address(),
              .slot_bytes = numbers.slot_bytes,
              .layout_id = wanted.layout_id,
              .pass_waves = static_cast<std::uint64_t>(wanted.moe_layers)}),
@@ -45,19 +45,28 @@ void expert_store::impl::configure(slot_index slots) {
 expert_store::expert_store(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
 expert_store::~expert_store() = default;
 
+static result<std::unique_ptr<slot_memory>> host_slots(std::uint64_t bytes, std::uint64_t bytes_max) {
+    auto arena = slab_arena::create(bytes, bytes_max);
+    if (!arena)
+        return tl::unexpected(arena.error());
+    return std::make_unique<slab_arena>(std::move(*arena));
+}
+
 result<std::unique_ptr<expert_store>> expert_store::create(const expert_store_options& options, slab_source& source,
-                                                           std::unique_ptr<eviction_policy> policy) {
+                                                           std::unique_ptr<eviction_policy> policy,
+                                                           const slot_memory_maker& make_memory) {
     const auto sizes = check_options(options, source);
     if (!sizes)
         return tl::unexpected(sizes.error());
     const auto slots = slots_for(options.budget_bytes, options, *sizes);
     if (!slots)
         return tl::unexpected(slots.error());
-    auto arena = slab_arena::create(static_cast<std::uint64_t>(*slots) * sizes->slot_bytes,
-                                    static_cast<std::uint64_t>(sizes->routed_experts) * sizes->slot_bytes);
-    if (!arena)
-        return tl::unexpected(arena.error());
-    auto parts = std::make_unique<impl>(options, *sizes, source, std::move(*arena), std::move(policy));
+    const auto bytes = static_cast<std::uint64_t>(*slots) * sizes->slot_bytes;
+    const auto bytes_max = static_cast<std::uint64_t>(sizes->routed_experts) * sizes->slot_bytes;
+    auto memory = make_memory ? make_memory(bytes, bytes_max) : host_slots(bytes, bytes_max);
+    if (!memory)
+        return tl::unexpected(memory.error());
+    auto parts = std::make_unique<impl>(options, *sizes, source, std::move(*memory), std::move(policy));
     parts->configure(*slots);
     if (auto started = parts->queue.start(options.loader_threads); !started)
         return tl::unexpected(started.error());
@@ -120,6 +129,11 @@ const moira_expert_entry* expert_store::table(std::int32_t layer) const noexcept
     return layer < 0 || layer >= impl_->options.layers ? nullptr : impl_->table.entries(layer);
 }
 
+void expert_store::copy_table(std::int32_t layer, std::span<moira_expert_entry> entries) const {
+    const std::lock_guard held(impl_->lock);
+    std::copy_n(impl_->table.entries(layer), entries.size(), entries.begin());
+}
+
 result<void> expert_store::resize(std::uint64_t budget_bytes) {
     const auto slots = slots_for(budget_bytes, impl_->options, impl_->sizes);
     if (!slots)
@@ -127,7 +141,7 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
     const std::uint64_t now_bytes = static_cast<std::uint64_t>(statistics().slots) * impl_->sizes.slot_bytes;
     const std::uint64_t more_bytes = static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes;
     // Touching memory that is not there would end the process, and not only this call.
-    if (const auto available = available_memory_bytes();
+    if (const auto available = impl_->memory->available_bytes();
         available > 0 && more_bytes > now_bytes && more_bytes - now_bytes > available)
         return fail(errc::out_of_memory, std::to_string(more_bytes - now_bytes) + " bytes more for experts, but only " +
                                              std::to_string(available) + " are available");
@@ -135,7 +149,7 @@ result<void> expert_store::resize(std::uint64_t budget_bytes) {
     ++impl_->resizes_waiting;
     impl_->holds_over.wait(held, [this] { return impl_->holds == 0; });
     --impl_->resizes_waiting;
-    if (auto grown = impl_->arena.grow(static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes); !grown)
+    if (auto grown = impl_->memory->grow(static_cast<std::uint64_t>(*slots) * impl_->sizes.slot_bytes); !grown)
         return grown;
     impl_->configure(*slots);
     impl_->counters.budget_bytes = budget_bytes;
@@ -200,7 +214,7 @@ std::vector<std::string> expert_store::notices() const {
             "; from " + std::to_string(now.slots_floor * impl_->sizes.slot_bytes) + " bytes on " +
             (replaced ? "it works" : "that is done"));
     }
-    if (const auto unlocked = impl_->arena.unlocked_bytes(); unlocked > 0)
+    if (const auto unlocked = impl_->memory->unlocked_bytes(); unlocked > 0)
         sentences.push_back(lock_refusal("experts", unlocked));
     return sentences;
 }

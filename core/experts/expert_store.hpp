@@ -8,6 +8,7 @@
 #include "core/experts/loader_threads.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/slab_source.hpp"
+#include "core/experts/slot_memory.hpp"
 #include "core/route/pruning_report.hpp"
 #include "core/route/route_board.hpp"
 #include "plugins/moira_plugin.h"
@@ -68,6 +69,8 @@ struct expert_store_statistics {
     bool bypass = false; ///< below the floor: hints evict nothing, and a policy that does not work there is replaced
     std::string policy;  ///< name of the policy in use: "lru"
     std::uint64_t slot_bytes = 0, slots_all = 0; ///< of one slot; experts of the whole model
+    /// Of the store in host memory that this one, on a device, takes its experts from; null: from the disk.
+    std::shared_ptr<const expert_store_statistics> host_tier;
     std::uint64_t slots_to_halve = 0; ///< with so many there would be about half as many loads (miss_curve); 0: unknown
     std::vector<layer_statistics> layers; ///< that were asked for
     double hit_rate() const noexcept;
@@ -112,7 +115,7 @@ private:
     std::unique_ptr<impl> impl_;
 };
 
-/// Routed experts in fast memory: slots in one arena under a budget, loaded on demand, evicted by policy. One lock, not
+/// Routed experts in fast memory: slots in one piece of memory under a budget, loaded on demand, evicted by policy. One lock, not
 /// an actor: the layer loop calls it once per wave, hints and statistics come from other threads.
 ///
 /// Pin protocol: acquire() pins the whole wave before its first load starts; pins end with the lease. A pinned slot is
@@ -123,13 +126,14 @@ private:
 /// wave that asks for one that is on its way joins its read.
 class expert_store {
 public:
-    /// Allocates the arena (host memory). `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
+    /// Allocates the slots: in host memory, or what `make_memory` gives. `source` outlives the store. `policy` may be null: LRU. Below slots_floor the
     /// store uses the bypass policy instead, if `policy` does not work there, and says so. Loading needs
     /// source.scratch_bytes() per loader thread and per waiter beside the budget. Errors: budget_too_small (with the
     /// arithmetic: slots needed, bytes needed), out_of_memory, invalid_argument (options that contradict each other or
     /// the source).
     static result<std::unique_ptr<expert_store>> create(const expert_store_options& options, slab_source& source,
-                                                        std::unique_ptr<eviction_policy> policy);
+                                                        std::unique_ptr<eviction_policy> policy,
+                                                        const slot_memory_maker& make_memory = {});
 
     /// Waits for loads that run. All leases must be gone.
     ~expert_store();
@@ -163,6 +167,10 @@ public:
     /// The device-side table of a layer: [experts] entries, kept up to date under the store's lock. An entry changes
     /// only while its expert is not pinned, so a kernel that holds a lease reads stable entries of its own wave.
     const moira_expert_entry* table(std::int32_t layer) const noexcept;
+
+    /// The first entries of it as they are at one moment, for a device that cannot read it in place. Precondition: the
+    /// layer exists and has so many experts.
+    void copy_table(std::int32_t layer, std::span<moira_expert_entry> entries) const;
 
     /// Keeps every routed expert where it is, for a step that does not ask for them one layer after another; nothing:
     /// some are absent, or a resize waits. See residency_hold.hpp.

@@ -7,7 +7,7 @@
 #include "core/experts/layer_counters.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/residency_table.hpp"
-#include "core/experts/slab_arena.hpp"
+#include "core/experts/slot_memory.hpp"
 #include "core/experts/transfer_queue.hpp"
 
 #include <algorithm>
@@ -62,13 +62,13 @@ struct expert_visit::impl {
     }
 };
 
-/// Everything but the arena's bytes is guarded by `lock`.
+/// Everything but the slots' bytes is guarded by `lock`.
 struct expert_store::impl {
     using wave = expert_lease::impl;
     using visit = expert_visit::impl;
 
-    impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from, slab_arena memory,
-         std::unique_ptr<eviction_policy> normal);
+    impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from,
+         std::unique_ptr<slot_memory> slots_memory, std::unique_ptr<eviction_policy> normal);
 
     result<void> check_experts(std::int32_t layer, std::span<const std::int32_t> experts);
     result<void> check_wave(std::int32_t layer, std::span<const std::int32_t> experts);
@@ -114,7 +114,7 @@ struct expert_store::impl {
     std::uint32_t holds = 0, resizes_waiting = 0; // see hold_residents()
     std::condition_variable holds_over;
     std::uint64_t next_ticket = 0, served_ticket = 0; // acquirers that wait for slots, first come first served
-    slab_arena arena;
+    std::unique_ptr<slot_memory> memory;
     std::unique_ptr<eviction_policy> normal_policy, bypass_policy;
     residency_table table;
     std::vector<std::shared_ptr<expert_load>> load_by_slot; // while loading

@@ -1,4 +1,5 @@
 #include "core/experts/expert_store_parts.hpp"
+#include "core/experts/slab_arena.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -57,9 +58,9 @@ void expert_store::impl::slots_changed() {
         slots_freed.notify_all();
     // After a shrink: memory above the bound goes back as soon as its last slot is empty.
     const std::uint64_t bound_bytes = static_cast<std::uint64_t>(table.slots()) * sizes.slot_bytes;
-    if (arena.usable_bytes() - bound_bytes < std::max(sizes.slot_bytes, slab_arena::page_bytes_max))
+    if (memory->usable_bytes() - bound_bytes < std::max(sizes.slot_bytes, slab_arena::page_bytes_max))
         return;
-    arena.shrink(std::max(bound_bytes, static_cast<std::uint64_t>(table.occupied_end()) * sizes.slot_bytes));
+    memory->shrink(std::max(bound_bytes, static_cast<std::uint64_t>(table.occupied_end()) * sizes.slot_bytes));
 }
 
 /// Appends to `taken`.
@@ -107,7 +108,7 @@ std::shared_ptr<expert_load> expert_store::impl::make_load(expert_id expert, slo
     auto load = std::make_shared<expert_load>();
     load->expert = expert;
     load->slot = slot;
-    arena.use((static_cast<std::uint64_t>(slot) + 1) * sizes.slot_bytes);
+    memory->use((static_cast<std::uint64_t>(slot) + 1) * sizes.slot_bytes);
     load->slab = {reinterpret_cast<std::byte*>(table.slot_address(slot)), options.slab_bytes};
     return load;
 }

@@ -1,6 +1,7 @@
 #include "core/experts/slab_arena.hpp"
 
 #include "core/base/checked.hpp"
+#include "core/experts/available_memory.hpp"
 #include "core/experts/locked_memory.hpp"
 
 #include <cerrno>
@@ -72,6 +73,10 @@ slab_arena::~slab_arena() {
     populator_.reset();
     if (mapping_)
         ::munmap(mapping_, mapping_bytes_);
+}
+
+std::uint64_t slab_arena::available_bytes() const {
+    return available_memory_bytes();
 }
 
 result<void> slab_arena::grow(std::uint64_t bytes) {

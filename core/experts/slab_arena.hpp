@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/experts/arena_populator.hpp"
+#include "core/experts/slot_memory.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -9,10 +10,8 @@
 
 namespace moira {
 
-/// The host memory of all slots: one range of addresses that never moves, of which a prefix is usable. Growing and
-/// shrinking keep the addresses and contents of what stays, so that leases survive a resize. Zero-filled; asks for huge
-/// pages. One thread at a time.
-class slab_arena {
+/// Slots in host memory. Zero-filled; asks for huge pages; locked where the system allows it.
+class slab_arena final : public slot_memory {
 public:
     /// Addresses are aligned to this: a huge page, more than any slab layout asks.
     static constexpr std::uint64_t alignment = 2ULL << 20;
@@ -29,23 +28,21 @@ public:
     slab_arena& operator=(slab_arena&& other) noexcept;
     slab_arena(const slab_arena&) = delete;
     slab_arena& operator=(const slab_arena&) = delete;
-    ~slab_arena();
+    ~slab_arena() override;
 
     std::byte* base() const noexcept { return base_; }
-    std::uint64_t usable_bytes() const noexcept { return usable_bytes_; }
-    std::uint64_t capacity_bytes() const noexcept { return capacity_bytes_; }
+    std::uint64_t address() const noexcept override { return reinterpret_cast<std::uintptr_t>(base_); }
+    std::uint64_t usable_bytes() const noexcept override { return usable_bytes_; }
+    std::uint64_t capacity_bytes() const noexcept override { return capacity_bytes_; }
+    std::uint64_t unlocked_bytes() const noexcept override { return locked_ ? 0 : usable_bytes_; }
+    std::uint64_t available_bytes() const override;
+    result<void> grow(std::uint64_t bytes) override;
 
-    /// Of the usable ones: that the system refuses to lock in memory, see lock_memory.
-    std::uint64_t unlocked_bytes() const noexcept { return locked_ ? 0 : usable_bytes_; }
+    /// Pages a little beyond are made ready meanwhile.
+    void use(std::uint64_t bytes) override { populator_->use(bytes); }
 
-    /// Makes at least `bytes` usable. Errors: out_of_memory (the system refuses, or more than the capacity).
-    result<void> grow(std::uint64_t bytes);
-
-    /// The first `bytes` are about to be written: pages a little beyond are made ready meanwhile.
-    void use(std::uint64_t bytes) { populator_->use(bytes); }
-
-    /// Gives whole pages above `bytes` back to the system; their contents are lost.
-    void shrink(std::uint64_t bytes) noexcept;
+    /// Gives whole pages above `bytes` back to the system.
+    void shrink(std::uint64_t bytes) noexcept override;
 
 private:
     slab_arena() = default;

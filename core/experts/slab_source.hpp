@@ -10,8 +10,9 @@
 
 namespace moira {
 
-/// Where slabs come from: reads one expert from the checkpoint and packs it for the kernels. Called by loader threads,
-/// several at a time; each passes scratch memory of its own.
+/// Where slabs come from: reads one expert from the checkpoint and packs it for the kernels, or fetches it from a slower
+/// tier. Called by loader threads, several at a time; each passes scratch memory of its own. `slab` is a range of the
+/// store's slot memory: on a device, an address for its copy engine and nothing that may be read or written here.
 class slab_source {
 public:
     virtual ~slab_source() = default;
@@ -24,6 +25,9 @@ public:
 
     /// Fills `slab`. Errors: io_error (retried by the store a bounded number of times), corrupt_file.
     virtual result<void> load(expert_id expert, std::span<std::byte> slab, std::span<std::byte> scratch) = 0;
+
+    /// Whether load() has tried again itself what can be better the second time.
+    virtual bool retries_itself() const noexcept { return false; }
 
     /// Whether load() also comes in two halves, so that the link is free for the next read while a slab is packed.
     virtual bool reads_apart() const noexcept { return false; }
@@ -41,7 +45,7 @@ public:
         return fail(errc::internal, "this expert source reads and packs at once");
     }
 
-    /// Bytes read from disk per expert, for the counters.
+    /// Bytes read per expert, for the counters: from disk, or from the slower tier.
     virtual std::uint64_t disk_bytes() const noexcept = 0;
 
     /// How it reads and why, for the log: "buffered: 11 MiB of experts fit in memory". May change when a file system

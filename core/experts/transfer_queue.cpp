@@ -166,7 +166,8 @@ result<void> transfer_queue::attempt(const expert_load& load, std::unique_lock<s
         if (!loaded && load.prefetched && !load.wanted)
             break; // worth one attempt
         // Only reads can be better the second time.
-        if (loaded || loaded.error().code != errc::io_error || attempts == load_attempts_max || stopping_)
+        if (loaded || loaded.error().code != errc::io_error || attempts == load_attempts_max || stopping_ ||
+            source_.retries_itself())
             break;
         ++retries_;
         stopped_.wait_for(held, std::chrono::milliseconds(load_retry_pause_ms * attempts),

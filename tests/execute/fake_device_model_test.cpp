@@ -1,8 +1,6 @@
 // A whole model on a device that behaves like a GPU: queued work, memory of its own, and scripted faults.
-#include "plugins/fake_device/fake_device.h"
-#include "tests/execute/test_engine.hpp"
+#include "tests/execute/fake_room.hpp"
 
-#include <dlfcn.h>
 #include <doctest/doctest.h>
 
 using namespace moira;
@@ -10,46 +8,7 @@ using namespace moira;
 namespace {
 
 const moira_fake_controls& controls() {
-    static const moira_fake_controls* const table = [] {
-        void* library = dlopen(MOIRA_TEST_PLUGINS "/fake_device.so", RTLD_NOW | RTLD_LOCAL);
-        REQUIRE(library != nullptr);
-        return reinterpret_cast<moira_fake_controls_function>(dlsym(library, MOIRA_FAKE_CONTROLS_SYMBOL))();
-    }();
-    return *table;
-}
-
-/// The fake device, which tests script before and while a model runs on it. Nothing may be left on it at the end.
-struct fake_room {
-    compute_pool pool{{1, 0}};
-    std::unique_ptr<plugin_host> host;
-    moira_device* device = nullptr;
-
-    fake_room() {
-        plugin_host::options options;
-        options.folders = {MOIRA_TEST_PLUGINS};
-        options.forced_plugin = "fake_device";
-        options.device_class = "fake";
-        auto opened = plugin_host::open(options, pool);
-        REQUIRE_MESSAGE(opened, opened.error().message);
-        host = std::move(*opened);
-        device = host->memory_provider().device;
-    }
-    ~fake_room() { CHECK(controls().live_objects(device) == 0); }
-    fake_room(const fake_room&) = delete;
-    fake_room& operator=(const fake_room&) = delete;
-
-    result<std::unique_ptr<engine>> load(const std::string& model, engine_options options = {}) const {
-        auto opened = checkpoint::open(golden_folder(model));
-        REQUIRE(opened);
-        return engine::load(std::move(*opened), *host, options);
-    }
-};
-
-std::vector<float> reference_logits(const std::string& model, const std::vector<token_id>& ids) {
-    auto reference = test_engine::required(golden_folder(model), {});
-    auto logits = logits_of(*reference.model, ids, static_cast<std::int32_t>(ids.size()));
-    REQUIRE(logits);
-    return std::move(*logits);
+    return fake_controls();
 }
 
 } // namespace
@@ -63,7 +22,10 @@ TEST_CASE("a device with memory of its own gives the reference's bits, at any bu
         for (const std::uint64_t slots : {0, 12, 4}) { // 0: all
             CAPTURE(name);
             CAPTURE(slots);
-            auto model = room.load(name, slots > 0 ? options_with_slots(slots, slab_bytes) : engine_options());
+            engine_options options;
+            if (slots > 0)
+                options.vram_budget = budget_of_slots(slots, slab_bytes);
+            auto model = room.load(name, options);
             REQUIRE_MESSAGE(model, model.error().message);
             slab_bytes = (*model)->slab_bytes();
             for (const std::int32_t chunk : {18, 5}) {

@@ -56,14 +56,24 @@ std::optional<residency_hold> resident_step::hold(const step_context& step, cons
                                                   const forward_observer* observer) const {
     const bool watched =
         observer || step.pruning || step.routes || step.queue.watched() || (step.probe && step.probe->predicts());
-    if (watched || step.arena.staging.needed() || !inside_page_table(plan, page_tokens_))
+    if (watched || !inside_page_table(plan, page_tokens_))
         return std::nullopt;
     return store.hold_residents();
 }
 
-const moira_expert_entry* resident_step::table(const step_context&, const model_layer& layer,
+const moira_expert_entry* resident_step::table(const step_context& step, const model_layer& layer,
                                                const expert_store& store) const {
-    return store.table(layer.index);
+    return step.arena.tables.needed() ? step.arena.tables.table(layer.index) : store.table(layer.index);
+}
+
+/// Brings what has changed of the layers' tables to the device, whose addresses graphs have recorded.
+result<void> resident_step::refresh_tables(const step_context& step, const expert_store& store) {
+    if (!step.arena.tables.needed())
+        return {};
+    for (const auto layer : moe_layers_)
+        if (auto done = step.arena.tables.refresh(layer, store, step.queue); !done)
+            return tl::unexpected(done.error());
+    return {};
 }
 
 std::span<std::int32_t> resident_step::ids_of(const step_context& step, std::size_t ordinal) {
@@ -209,6 +219,8 @@ result<void> resident_step::run(const step_context& step, kv_cache& cache, exper
     auto quiet = step; // nobody looks on between layers
     quiet.probe = nullptr;
     if (auto done = embed(step); !done)
+        return done;
+    if (auto done = refresh_tables(step, store); !done)
         return done;
     // Launches that are recorded must hold for every later plan.
     arena.page_table_entries = static_cast<std::int32_t>(arena.page_table.bytes() / sizeof(std::int32_t));

@@ -55,6 +55,7 @@ private:
     resident_step() = default;
     const moira_expert_entry* table(const step_context& step, const model_layer& layer,
                                     const expert_store& store) const;
+    result<void> refresh_tables(const step_context& step, const expert_store& store);
     result<void> run(const step_context& step, kv_cache& cache, expert_store& store,
                      std::span<const std::int32_t> sample_rows, const logits_function& on_logits);
     result<void> run_layers(const step_context& step, kv_cache& cache, expert_store& store);

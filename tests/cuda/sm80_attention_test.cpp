@@ -214,14 +214,14 @@ std::vector<float> reference_case(const Case& test) {
 
 // Every schedule with one of the ways to split.
 template <class Case>
-void check_case(const Case& test, double error_max) {
+void check_case(const Case& test, double error_max, uint32_t split_tokens = 64) {
     const std::vector<float> expected = reference_case(test);
     const auto rows = uint32_t(test.rows.size());
     std::vector<float> first;
     uint32_t turn = 0;
     for (const simt_config& config : simt_all_schedules(31)) {
         INFO("schedule ", int(config.schedule));
-        const attention_outcome outcome = run_case(test, 0, rows, config, {64, turn++ % 2 == 1});
+        const attention_outcome outcome = run_case(test, 0, rows, config, {split_tokens, turn++ % 2 == 1});
         CHECK(outcome.error.row_code == ~0ull);
         // The last row sees nothing.
         const std::vector<float> seen(outcome.out.begin(), outcome.out.end() - int64_t(test.out_width));
@@ -235,7 +235,7 @@ void check_case(const Case& test, double error_max) {
         CHECK(std::memcmp(first.data(), outcome.out.data(), first.size() * sizeof(float)) == 0);
     }
     for (uint32_t row = 0; row < rows; ++row) {
-        const attention_outcome alone = run_case(test, row, 1, {}, {64, row % 2 == 0});
+        const attention_outcome alone = run_case(test, row, 1, {}, {split_tokens, row % 2 == 0});
         CHECK(std::memcmp(alone.out.data(), first.data() + row * test.out_width, test.out_width * sizeof(float)) == 0);
     }
 }
@@ -307,6 +307,7 @@ TEST_CASE("a window that begins behind whole splits has the same bits shared out
     gqa_case test = make_gqa(1, 1, 64, 97, false, {12, 330, 5});
     test.rows = {{329, 330, 0, -1}, {97, 98, 0, -1}, {96, 97, 0, -1}, {255, 256, 0, -1}, {4, 0, 0, -1}};
     check_case(test, rounding_error_max);
+    check_case(test, rounding_error_max, 96);
 }
 
 TEST_CASE("splits as the launch plans them stay within the workspace that it asks for") {

@@ -17,14 +17,24 @@ std::vector<uint32_t> probe_inputs() {
     return words;
 }
 
-std::vector<uint32_t> run_probe(const simt_config& config, uint32_t index) {
-    const device_probe& probe = sm80_probes().probes[index];
+using probe_run = simt_report (*)(const simt_config&, simt_memory&, uint32_t, const probe_args&);
+
+std::vector<uint32_t> run_probe(const simt_config& config, const device_probe& probe, uint32_t index, probe_run run) {
     simt_memory memory;
     const probe_args args{memory.copy_of("in", probe_inputs()),
                           memory.allocate_array<uint32_t>("out", probe_words(probe))};
-    const simt_report report = run_sm80_probe(config, memory, index, args);
+    const simt_report report = run(config, memory, index, args);
     CHECK_MESSAGE(report.clean(), report.text());
     return {args.out, args.out + probe_words(probe)};
+}
+
+void check_list(const simt_config& config, const probe_list& list, probe_run run) {
+    for (uint32_t index = 0; index < list.count; ++index) {
+        const device_probe& probe = list.probes[index];
+        const probe_mismatch mismatch = compare_probe(probe, run_probe(config, probe, index, run).data());
+        CHECK_MESSAGE(!mismatch.found, probe.name, " case ", mismatch.case_index, " thread ", mismatch.thread, " word ",
+                      mismatch.word, " found ", mismatch.found_bits, " expected ", mismatch.expected_bits);
+    }
 }
 
 } // namespace
@@ -32,22 +42,22 @@ std::vector<uint32_t> run_probe(const simt_config& config, uint32_t index) {
 TEST_CASE("every probe finds what its expectation says, in every order of the threads") {
     REQUIRE(sm80_probe_kernel_count() == sm80_probes().count);
     for (const simt_config& config : simt_all_schedules(7))
-        for (uint32_t index = 0; index < sm80_probes().count; ++index) {
-            const device_probe& probe = sm80_probes().probes[index];
-            const probe_mismatch mismatch = compare_probe(probe, run_probe(config, index).data());
-            CHECK_MESSAGE(!mismatch.found, probe.name, " case ", mismatch.case_index, " lane ", mismatch.lane, " word ",
-                          mismatch.word, " found ", mismatch.found_bits, " expected ", mismatch.expected_bits);
-        }
+        check_list(config, sm80_probes(), run_sm80_probe);
+}
+
+TEST_CASE("the warpgroup's probes find what their expectations say") {
+    REQUIRE(sm90_probe_kernel_count() == sm90_probes().count);
+    check_list({}, sm90_probes(), run_sm90_probe);
 }
 
 TEST_CASE("one wrong register is found, and where it is") {
     const device_probe& probe = sm80_probes().probes[0];
-    std::vector<uint32_t> words = run_probe({}, 0);
+    std::vector<uint32_t> words = run_probe({}, probe, 0, run_sm80_probe);
     words[(17 * warp_lanes + 9) * 4 + 2] ^= 1u;
     const probe_mismatch mismatch = compare_probe(probe, words.data());
     REQUIRE(mismatch.found);
     CHECK(mismatch.case_index == 17);
-    CHECK(mismatch.lane == 9);
+    CHECK(mismatch.thread == 9);
     CHECK(mismatch.word == 2);
     CHECK(mismatch.wrong_words == 1);
 }

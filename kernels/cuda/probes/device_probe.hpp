@@ -8,16 +8,17 @@ namespace moira {
 
 struct probe_args {
     const uint32_t* in; // probe_in_words words, see probe_in_word
-    uint32_t* out;      // [case][lane][words_per_lane]
+    uint32_t* out;      // [case][thread][words_per_thread]
 };
 
 inline constexpr uint32_t probe_in_words = 4096;
 
 struct device_probe {
     const char* name;
-    uint32_t cases; // one block of one warp each
-    uint32_t words_per_lane;
-    uint32_t (*expected)(uint32_t case_index, uint32_t lane, uint32_t word);
+    uint32_t cases; // one block each
+    uint32_t words_per_thread;
+    uint32_t (*expected)(uint32_t case_index, uint32_t thread, uint32_t word);
+    uint32_t threads = warp_lanes; // of a block
 };
 
 struct probe_list {
@@ -28,6 +29,8 @@ struct probe_list {
 // mma.m16n8k16 and ldmatrix with the tables of fragment_maps.hpp; the layer's other instructions as the host executor
 // emulates them.
 probe_list sm80_probes();
+// wgmma with the tables and descriptors of wgmma_operands.hpp, bulk copies and their barrier.
+probe_list sm90_probes();
 
 // Those of one kind of GPU.
 struct probe_set {
@@ -40,7 +43,7 @@ struct probe_set {
 
 struct probe_mismatch {
     bool found = false;
-    uint32_t case_index, lane, word, expected_bits, found_bits;
+    uint32_t case_index, thread, word, expected_bits, found_bits;
     uint32_t wrong_words; // of all
 };
 
@@ -48,7 +51,7 @@ struct probe_mismatch {
 probe_mismatch compare_probe(const device_probe& probe, const uint32_t* words);
 
 constexpr uint64_t probe_words(const device_probe& probe) {
-    return uint64_t{probe.cases} * warp_lanes * probe.words_per_lane;
+    return uint64_t{probe.cases} * probe.threads * probe.words_per_thread;
 }
 
 // ---- inputs: the same on both sides ---------------------------------------------------------------------------------

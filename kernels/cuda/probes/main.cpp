@@ -95,8 +95,8 @@ int run_probe(const probe_set& set, uint32_t index, const uint32_t* in, bool& pa
         std::printf("passed  %s: %s\n", set.name, probe.name);
     else
         std::printf(
-            "FAILED  %s: %s: case %u, lane %u, word %u: found 0x%08x, expected 0x%08x; %u of %llu words wrong\n",
-            set.name, probe.name, mismatch.case_index, mismatch.lane, mismatch.word, mismatch.found_bits,
+            "FAILED  %s: %s: case %u, thread %u, word %u: found 0x%08x, expected 0x%08x; %u of %llu words wrong\n",
+            set.name, probe.name, mismatch.case_index, mismatch.thread, mismatch.word, mismatch.found_bits,
             mismatch.expected_bits, mismatch.wrong_words, static_cast<unsigned long long>(words));
     return 0;
 }

@@ -135,7 +135,7 @@ SIMT_KERNEL(32) probe_product(probe_args args) {
 using probe_kernel = void (*)(probe_args);
 
 // In the order of sm80_probes().
-static const probe_kernel sm80_probe_kernels[] = {
+[[maybe_unused]] static const probe_kernel sm80_probe_kernels[] = {
     probe_mma_a,    probe_mma_b,          probe_mma_c,     probe_ldmatrix<false>, probe_ldmatrix<true>,
     probe_cp_async, probe_load_streaming, probe_bf16x2_of, probe_bf16x2_product,  probe_product};
 

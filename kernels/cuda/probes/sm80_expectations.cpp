@@ -101,14 +101,14 @@ probe_list sm80_probes() {
 probe_mismatch compare_probe(const device_probe& probe, const uint32_t* words) {
     probe_mismatch mismatch{};
     for (uint32_t index = 0; index < probe.cases; ++index)
-        for (uint32_t lane = 0; lane < warp_lanes; ++lane)
-            for (uint32_t word = 0; word < probe.words_per_lane; ++word) {
+        for (uint32_t thread = 0; thread < probe.threads; ++thread)
+            for (uint32_t word = 0; word < probe.words_per_thread; ++word) {
                 const uint32_t bits = *words++;
-                const uint32_t wanted = probe.expected(index, lane, word);
+                const uint32_t wanted = probe.expected(index, thread, word);
                 if (bits == wanted)
                     continue;
                 if (!mismatch.found)
-                    mismatch = {true, index, lane, word, wanted, bits, 0};
+                    mismatch = {true, index, thread, word, wanted, bits, 0};
                 ++mismatch.wrong_words;
             }
     return mismatch;

@@ -263,6 +263,28 @@ TEST_CASE("an empty or stale expert is reported, never read, and its rows are ze
     CHECK(run_odd_group(layer, 0x80000000u, 7, {}).error.row_code == empty);
 }
 
+TEST_CASE("of several unreadable experts, one of them with many rows, the first is reported") {
+    const expert_layer layer(MOIRA_TYPE_BF16, MOIRA_FFN_SILU_GATED, {72, 40});
+    const uint32_t layout_id = packed_layout_id(layout_base_mma_tiles, MOIRA_PACK_EXPERT, layer.desc.quantization);
+    expert_work work;
+    work.add(0, 2);
+    work.add(1, 7);    // another layout
+    work.add(2, 1);    // not there
+    work.add(3, 2, 8); // another generation
+    work.add(9, 1);    // past the table
+    work.number_outputs();
+    const std::vector<moira_expert_entry> table{{1, 7, 0}, {64, 7, layout_id + 1}, {0, 7, layout_id}, {64, 7, 0}};
+    const expert_outcome outcome = run_layer(layer, work, {simt_schedule::random}, 8, table);
+    REQUIRE_MESSAGE(outcome.report.clean(), outcome.report.text());
+    CHECK(outcome.error.row_code == (1ull << 32 | MOIRA_ERROR_EXPERT_STALE));
+    CHECK(outcome.error.row_detail == (1ull << 32 | 1));
+    for (uint32_t pair = 0; pair < work.pairs.size(); ++pair) {
+        const float* out = outcome.out.data() + uint32_t(work.pairs[pair].out_row) * layer.layer_hidden;
+        CHECK((out[0] == 0.0f) == (pair >= 2));
+        CHECK((out[layer.layer_hidden - 1] == 0.0f) == (pair >= 2));
+    }
+}
+
 TEST_CASE("weights in tiles for mma.sync unpack to what was packed") {
     for (const uint32_t type :
          {MOIRA_TYPE_BF16, MOIRA_TYPE_F16, MOIRA_TYPE_F32, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE_F4_E2M1}) {

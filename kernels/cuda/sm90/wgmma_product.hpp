@@ -239,8 +239,6 @@ SIMT_FN void wgmma_multiply_stages(const wgmma_source& source, const unsigned ch
 template <class Shape>
 SIMT_FN void clear_behind_rows(const wgmma_source& source, unsigned char* shared) {
     const uint32_t absent = Shape::rows - source.rows;
-    if (absent == 0)
-        return;
     const uint32_t slots = source.stages < Shape::stages ? source.stages : Shape::stages;
     unsigned char* behind = shared + Shape::weight_bytes + source.rows * Shape::row_bytes;
     for (uint32_t index = threadIdx.x; index < slots * absent; index += Shape::threads)

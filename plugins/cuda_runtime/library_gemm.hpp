@@ -16,7 +16,7 @@ namespace moira {
 // Rows of one block: what the algorithm always gets a multiple of. The tiles of cuBLASLt's kernels are 64 to 256 rows.
 inline constexpr uint32_t library_block_rows = 128;
 // NVIDIA's recommendation for Hopper (cuBLAS documentation, "workspace"); algorithms that want more are not taken.
-inline constexpr uint64_t library_workspace_bytes = uint64_t{32} << 20;
+inline constexpr uint64_t library_workspace_bytes = 32 * 1024 * 1024;
 // The last block goes through memory of its own: 32 MiB of float32 at most.
 inline constexpr uint32_t library_columns_max = 65536;
 

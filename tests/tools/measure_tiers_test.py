@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/measure_tiers")
@@ -45,9 +46,11 @@ class Tiers(unittest.TestCase):
         with open(os.path.join(self.folder.name, "model.safetensors"), "wb") as file:
             file.write(bytes(1000))
 
+    def command(self, *words):
+        return [sys.executable, "-B", TOOL, "--moira", self.program, "--model", self.folder.name, "--limits", "0", *words]
+
     def measure(self, *words):
-        return subprocess.run([sys.executable, "-B", TOOL, "--moira", self.program, "--model", self.folder.name, "--limits",
-                               "0", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return subprocess.run(self.command(*words), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 
     def calls(self):
         with open(os.path.join(self.folder.name, "calls"), encoding="utf-8") as file:
@@ -82,6 +85,19 @@ class Tiers(unittest.TestCase):
         self.assertEqual(self.modes()[2:], ["auto", "off", "off", "auto", "auto", "off", "off", "auto"])
         self.assertIn("batch  1  auto / off: 2.000 (2.000-2.000), 4 pairs", done.stdout)
         self.assertIn("| batch 4, auto / off | 2.000 (2.000-2.000) |", done.stdout)
+
+    def test_a_tool_that_is_ended_ends_what_it_measures(self):
+        with open(self.program, "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\necho $$ > "$0.tmp"\nmv "$0.tmp" "$0.pid"\nexec sleep 60\n')
+        with subprocess.Popen(self.command("--routes", "a"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as tool:
+            for _ in range(1000):
+                if os.path.exists(self.program + ".pid"):
+                    break
+                time.sleep(0.02)
+            tool.terminate()
+            self.assertEqual(tool.wait(60), 130)
+        with open(self.program + ".pid", encoding="ascii") as file:
+            self.assertFalse(os.path.exists("/proc/" + file.read().strip()))
 
     def test_what_cannot_be_measured_is_said(self):
         self.assertEqual(self.measure("--routes", "a", "--set", "experts.policy=broken").returncode, 1)

@@ -112,6 +112,16 @@ void write_requests(metrics_writer& out, const runtime_statistics& runtime) {
     out.gauge("kv_pages", "pages of the KV cache", whole(batch.pages_total));
 }
 
+/// Of the store in memory below the one on a GPU.
+void write_host_tier(metrics_writer& out, const expert_store_statistics& tier) {
+    out.gauge("host_tier_budget_bytes", "memory for experts below the GPU's", tier.budget_bytes);
+    out.gauge("host_tier_slots", "experts that fit into it", tier.slots);
+    out.gauge("host_tier_resident_experts", "experts in it", tier.resident);
+    out.counter("host_tier_hits", "experts that it had when the GPU lacked them", tier.hits);
+    out.counter("host_tier_demand_loads", "experts read from disk for the GPU", tier.demand_loads);
+    out.counter("host_tier_demand_bytes", "bytes of these reads", tier.demand_bytes);
+}
+
 void write_experts(metrics_writer& out, const expert_store_statistics& experts) {
     out.gauge("expert_budget_bytes", "memory for experts", experts.budget_bytes);
     out.gauge("expert_slots", "experts that fit", experts.slots);
@@ -138,6 +148,8 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_stall_seconds", "time that steps waited for experts", experts.stall_s);
     out.counter("step_compute_seconds", "time of steps without waiting for experts", experts.compute_s);
     out.counter("expert_link_idle_seconds", "time of steps in which no expert was read", experts.link_idle_s);
+    if (experts.host_tier)
+        write_host_tier(out, *experts.host_tier);
     out.per_layer("layer_expert_hits", "uses of experts of the layer that were in memory", experts,
                   [](const layer_statistics& layer) { return layer.hits; });
     out.per_layer("layer_expert_demand_loads", "loads that the layer waited for", experts,

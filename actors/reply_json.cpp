@@ -71,6 +71,17 @@ std::optional<double> prediction_precision(const expert_store_statistics& expert
     return static_cast<double>(experts.hints.absent_chosen) / static_cast<double>(experts.hints.absent);
 }
 
+/// Of the store below the one on a GPU; null: there is none.
+static ordered_json host_tier_json(const expert_store_statistics& experts) {
+    if (!experts.host_tier)
+        return nullptr;
+    const auto& tier = *experts.host_tier;
+    return {{"budget_bytes", tier.budget_bytes}, {"slots", tier.slots},
+            {"resident", tier.resident},         {"hit_rate", tier.hit_rate()},
+            {"demand_loads", tier.demand_loads}, {"demand_bytes", tier.demand_bytes},
+            {"stall_s", tier.stall_s}};
+}
+
 ordered_json experts_json(const expert_store_statistics& experts) {
     const auto acquired = experts.hits + experts.demand_loads;
     return {
@@ -92,6 +103,7 @@ ordered_json experts_json(const expert_store_statistics& experts) {
         {"precision", or_null(prediction_precision(experts))},
         {"prediction", prediction_json(experts)},
         {"pruning", pruning_json(experts)},
+        {"host_tier", host_tier_json(experts)},
     };
 }
 

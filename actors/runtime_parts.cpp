@@ -15,6 +15,11 @@ static pruning_options pruning_options_of(const prune_settings& all) {
     return options;
 }
 
+static expert_budget budget_of(const memory_budget& wanted) {
+    return {wanted.bytes, wanted.kind_of == memory_budget::kind::share ? wanted.share : 0.0,
+            wanted.kind_of == memory_budget::kind::automatic};
+}
+
 engine_options engine_options_of(const settings& all) {
     engine_options options;
     options.rows_max = all.batch.max_step_tokens;
@@ -22,10 +27,11 @@ engine_options engine_options_of(const settings& all) {
     options.context_max = all.context.max_tokens;
     options.page_tokens = all.context.page_tokens;
     options.kv_budget_bytes = all.context.kv_budget.bytes;
-    const auto& budget = all.experts.ram_budget;
-    options.experts_budget_bytes = budget.bytes;
-    options.experts_budget_share = budget.kind_of == memory_budget::kind::share ? budget.share : 0.0;
-    options.experts_budget_automatic = budget.kind_of == memory_budget::kind::automatic;
+    const auto ram = budget_of(all.experts.ram_budget);
+    options.experts_budget_bytes = ram.bytes;
+    options.experts_budget_share = ram.share;
+    options.experts_budget_automatic = ram.automatic;
+    options.vram_budget = budget_of(all.experts.vram_budget);
     options.io = all.experts.io == "direct"     ? expert_io::direct
                  : all.experts.io == "buffered" ? expert_io::buffered
                                                 : expert_io::automatic;
@@ -108,6 +114,48 @@ static bool may_draft_with_mtp(const settings& all, const checkpoint& model) {
            check_runnable(model, 1).has_value();
 }
 
+plugin_host::options plugin_options_of(const settings& all) {
+    plugin_host::options wanted;
+    wanted.forced_plugin = all.compute.plugin;
+    wanted.device_class = all.compute.device == "cpu" ? "cpu" : "cuda";
+    if (all.compute.device == "auto")
+        wanted.fallback_class = "cpu";
+    wanted.device_index = static_cast<std::uint32_t>(all.compute.gpu);
+    return wanted;
+}
+
+/// Loads the model on the device that the settings name. A GPU whose plugins lack an op of the model is given up for the
+/// processor, which is said, where compute.device leaves the choice.
+result<void> model_room::load(checkpoint files, const settings& all, const engine_options& options,
+                              const runtime_surroundings& place) {
+    auto wanted = plugin_options_of(all);
+    wanted.folders = place.plugin_folders;
+    wanted.log = place.log;
+    while (true) {
+        auto host = plugin_host::open(wanted, *pool);
+        if (!host)
+            return tl::unexpected(host.error());
+        const bool may_leave = !wanted.fallback_class.empty() &&
+                               (*host)->memory_provider().device_class != wanted.fallback_class;
+        auto loaded = engine::load(std::move(files), **host, options, place.progress);
+        if (loaded) {
+            plugins = std::move(*host);
+            model = std::move(*loaded);
+            return {};
+        }
+        if (loaded.error().code != errc::op_missing || !may_leave)
+            return tl::unexpected(loaded.error());
+        auto again = checkpoint::open(place.model); // loading took the first one
+        if (!again)
+            return tl::unexpected(again.error());
+        if (place.log)
+            place.log(log_level::warning, "compute.device=auto: the processor is used, because the GPU's plugins cannot run this "
+                                          "model: " + loaded.error().message);
+        files = std::move(*again);
+        wanted.device_class = std::exchange(wanted.fallback_class, {});
+    }
+}
+
 result<model_room> model_room::open(const settings& all, const runtime_surroundings& place) {
     // The checkpoint first: a mistyped model is found before anything else is built.
     auto opened = checkpoint::open(place.model);
@@ -119,14 +167,6 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
     threads.spin_us_max = static_cast<std::uint32_t>(all.compute.spin_us);
     threads.shrink_when_crowded = true;
     room.pool = std::make_unique<compute_pool>(threads);
-    plugin_host::options plugins;
-    plugins.folders = place.plugin_folders;
-    plugins.forced_plugin = all.compute.plugin;
-    plugins.log = place.log;
-    auto host = plugin_host::open(plugins, *room.pool);
-    if (!host)
-        return tl::unexpected(host.error());
-    room.plugins = std::move(*host);
     auto options = engine_options_of(all);
     if (may_draft_with_mtp(all, *opened)) {
         options.mtp = true;
@@ -135,10 +175,8 @@ result<model_room> model_room::open(const settings& all, const runtime_surroundi
                                        "draft with it while that is measured to be faster");
     }
     options.mtp = options.mtp || place.mtp;
-    auto loaded = engine::load(std::move(*opened), *room.plugins, options, place.progress);
-    if (!loaded)
-        return tl::unexpected(loaded.error());
-    room.model = std::move(*loaded);
+    if (auto done = room.load(std::move(*opened), all, options, place); !done)
+        return tl::unexpected(done.error());
     if (!all.experts.profile.empty())
         room.profile = std::make_unique<hot_experts>(all.experts.profile, *room.model, place.log);
     if (place.log) {

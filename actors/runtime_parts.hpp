@@ -25,6 +25,9 @@ batch_options batch_options_of(const settings& all, const engine& model);
 sampling_parameters sampling_of(const settings& all);
 tcp_limits tcp_limits_of(const settings& all);
 
+/// Which plugins may be opened; without their folders.
+plugin_host::options plugin_options_of(const settings& all);
+
 /// `compute_threads`: of the pool; a processor beyond them is the loaders' own.
 prefetch_policy prefetch_policy_of(const settings& all, std::uint32_t compute_threads);
 
@@ -47,6 +50,10 @@ struct model_room {
 
     /// Loads the model. Errors: those of checkpoint, plugin_host and engine.
     static result<model_room> open(const settings& all, const runtime_surroundings& place);
+
+private:
+    result<void> load(checkpoint files, const settings& all, const engine_options& options,
+                      const runtime_surroundings& place);
 };
 
 /// Tokenizer and chat template of a model folder. A checkpoint without them serves ids: their absence is said in the

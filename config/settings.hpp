@@ -84,6 +84,8 @@ struct context_settings {
 struct compute_settings {
     std::int32_t threads = 0; ///< 0: as many as the process may use
     std::string plugin;       ///< empty: the best score per op
+    std::string device = "auto"; ///< a GPU where one can run, else the processor
+    std::int32_t gpu = 0;        ///< of several that suit
     /// A parked thread takes 60-125 us to wake; layers follow each other faster than this.
     std::int32_t spin_us = 200;
 };

@@ -23,6 +23,7 @@ constexpr std::string_view precisions[] = {"keep", "fp8"};
 constexpr std::string_view prune_modes[] = {"off", "gate_mass", "cache_aware"};
 constexpr std::string_view speculation_modes[] = {"off", "auto", "ngram", "mtp", "draft"};
 constexpr std::string_view speculation_honoured[] = {"off", "auto", "ngram", "mtp"};
+constexpr std::string_view devices[] = {"auto", "cpu", "cuda"};
 constexpr std::string_view log_levels[] = {"trace", "debug", "info", "warning", "error", "off"};
 
 // Bounds that several keys share. Two million positions is beyond any published context window; 2^53 is where a
@@ -66,9 +67,9 @@ constexpr std::array rows{
     text<&s::plugins, &plugin_settings::path>("plugins.path", "folder of plugins; empty: beside the executable"),
 
     plain<&s::experts, &experts::ram_budget>("experts.ram_budget", "bytes, share of all expert bytes, or auto",
-                                             "memory for resident experts; auto: as many as fit"),
-    plain<&s::experts, &experts::vram_budget>("experts.vram_budget", "bytes or share of all expert bytes",
-                                              "the same on an accelerator; read only where one is used"),
+                                             "memory for resident experts; auto: as many as fit; with a GPU, of the tier below it"),
+    plain<&s::experts, &experts::vram_budget>("experts.vram_budget", "bytes, share of all expert bytes, or auto",
+                                              "memory of the GPU for resident experts; read only where one is used"),
     text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies),
     text<&s::experts, &experts::io>("experts.io", "how experts are read: past the page cache or through it", io_modes),
     text<&s::experts, &experts::prefetch>("experts.prefetch", "load predicted experts ahead of time", prefetch_modes),
@@ -127,6 +128,10 @@ constexpr std::array rows{
     number<&s::compute, &compute_settings::threads>("compute.threads", "threads", 0, threads_max,
                                                     "compute threads; 0: all that this process may use"),
     text<&s::compute, &compute_settings::plugin>("compute.plugin", "use only this plugin; empty: the best for each op"),
+    text<&s::compute, &compute_settings::device>(
+        "compute.device", "where models run; auto: on a GPU if one can run, else on the processor", devices),
+    number<&s::compute, &compute_settings::gpu>("compute.gpu", "number", 0, 15,
+                                                "which of several suited GPUs, in the driver's order"),
     number<&s::compute, &compute_settings::spin_us>("compute.spin_us", "us", 0, 1'000'000,
                                                     "compute threads look for work this long before they park"),
 

@@ -86,8 +86,20 @@ struct plugin_host::impl {
     }
 
     bool is_wanted(const found_plugin& plugin) const {
-        return plugin.device_class == wanted.device_class &&
-               (wanted.forced_plugin.empty() || plugin.name == wanted.forced_plugin);
+        const bool of_class = plugin.device_class == wanted.device_class ||
+                              (!wanted.fallback_class.empty() && plugin.device_class == wanted.fallback_class);
+        return of_class && (wanted.forced_plugin.empty() || plugin.name == wanted.forced_plugin);
+    }
+
+    /// Those of the class that is wanted, or else those of the other.
+    void open_all(const std::vector<plugin_file>& usable) {
+        for (const auto& device_class : {wanted.device_class, wanted.fallback_class}) {
+            for (const plugin_file& plugin : usable)
+                if (plugin.found.device_class == device_class)
+                    open(plugin);
+            if (!providers.empty())
+                return;
+        }
     }
 
     void open(const plugin_file& plugin) {
@@ -99,7 +111,7 @@ struct plugin_host::impl {
             return;
         }
         moira_device* device = nullptr;
-        const moira_status status = (*api)->device_open(&services.table(), 0, &device);
+        const moira_status status = (*api)->device_open(&services.table(), wanted.device_index, &device);
         if (status != MOIRA_OK || !device) {
             row->reason = "its device did not open: " + status_text(status) + ": " + read_last_error(**api);
             return;
@@ -110,6 +122,8 @@ struct plugin_host::impl {
 
     std::string explain_nothing_open() const {
         std::string why = "no plugin can run here (device class \"" + wanted.device_class + "\"";
+        if (!wanted.fallback_class.empty())
+            why += " or \"" + wanted.fallback_class + "\"";
         if (!wanted.forced_plugin.empty())
             why += ", only \"" + wanted.forced_plugin + "\" is allowed by compute.plugin";
         return why + ")" + join_reasons(found);
@@ -128,8 +142,7 @@ result<std::unique_ptr<plugin_host>> plugin_host::open(const options& wanted, co
         any_folder |= list_folder(folder, files, parts->found);
     if (!any_folder)
         return fail(errc::not_found, "no plugin folder can be read" + join_reasons(parts->found));
-    for (const plugin_file& plugin : parts->probe(files))
-        parts->open(plugin);
+    parts->open_all(parts->probe(files));
     if (parts->providers.empty())
         return fail(errc::op_missing, parts->explain_nothing_open());
     return std::unique_ptr<plugin_host>(new plugin_host(std::move(parts)));

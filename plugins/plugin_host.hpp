@@ -4,6 +4,7 @@
 #include "core/execute/compute_pool.hpp"
 #include "core/execute/op_provider.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -29,10 +30,12 @@ public:
         std::string forced_plugin;             ///< "compute.plugin": only this one; empty: best score per op
         std::string device_class = "cpu";
         log_function log = {};  ///< what plugins say
+        std::string fallback_class = {};  ///< taken when no plugin of device_class can run; empty: none
+        std::uint32_t device_index = 0;   ///< of the devices that a plugin suits, in its own order
     };
 
     /// Probes every *.so in the folders. One bad plugin is reported in found(), never fatal. Errors: not_found (no
-    /// folder), op_missing (no usable plugin, or the forced one is not usable: with the reason).
+    /// folder), op_missing (no usable plugin of either class, or the forced one is not usable: with the reason).
     static result<std::unique_ptr<plugin_host>> open(const options& wanted, compute_pool& pool);
 
     ~plugin_host() override;

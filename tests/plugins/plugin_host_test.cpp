@@ -251,3 +251,22 @@ TEST_CASE("an answer without an end counts as no") {
     REQUIRE_FALSE(norm);
     CHECK(norm.error().code == errc::op_missing);
 }
+
+TEST_CASE("where no plugin of the wanted class can run, the other class is taken if there is one") {
+    auto wanted = in({tiny / "good"});
+    wanted.device_class = "fake";
+    wanted.fallback_class = "cpu";
+    CHECK((*opened(wanted).host)->memory_provider().device_class == "fake");
+    wanted.forced_plugin = "tiny_a"; // which is none of the wanted class
+    CHECK((*opened(wanted).host)->memory_provider().plugin == "tiny_a");
+    wanted.forced_plugin.clear();
+    wanted.device_class = "cuda";
+    CHECK((*opened(wanted).host)->memory_provider().plugin == "tiny_b");
+    wanted.fallback_class = "nowhere";
+    const opened none(wanted);
+    REQUIRE_FALSE(none.host);
+    CHECK(none.host.error().code == errc::op_missing);
+    CHECK(none.host.error().message.find("\"cuda\" or \"nowhere\"") != std::string::npos);
+    wanted.fallback_class.clear();
+    CHECK_FALSE(opened(wanted).host);
+}

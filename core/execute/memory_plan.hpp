@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/execute/step_arena.hpp"
+#include "core/experts/device_margin.hpp"
 #include "core/model/checkpoint.hpp"
 
 #include <cstdint>
@@ -36,10 +37,6 @@ inline constexpr std::uint64_t long_step_bytes = 48ULL << 20;
 
 /// Rows of such a step, so that long_step_bytes suffice with `slots` of the store.
 std::int32_t long_step_rows(const model_shape& shape, std::int64_t slots);
-
-/// Of a device's memory: left to the driver's allocator and to libraries' workspaces, which take some hundred megabytes
-/// of a large device and less of a small one.
-inline constexpr std::uint64_t device_margin_divisor = 64;
 
 /// The same model on a device with `bytes_total` of its own: what of these needs lies there, and what in the host's
 /// memory.

@@ -45,6 +45,24 @@ TEST_CASE("a model whose other needs do not fit is refused, also while it is loa
     CHECK_FALSE(plan_expert_budget(needs, 1, false, 1));
 }
 
+TEST_CASE("with a device, every need is met by one of the two memories, and the messages name its setting") {
+    auto needs = some_needs();
+    needs.long_step = 2 * mib;
+    constexpr std::uint64_t total = 6400 * mib;
+    const auto device = device_part(needs, total);
+    const auto host = host_part(needs);
+    CHECK(device.beside_experts() == needs.dense + needs.kv_cache + needs.step - needs.long_step + 100 * mib);
+    CHECK(host.beside_experts() == needs.reading + needs.long_step + memory_margin_bytes);
+    CHECK(device.loading == 0);
+    CHECK(host.loading == needs.loading);
+    const auto available = device.beside_experts() + 50 * mib;
+    CHECK(*plan_expert_budget(device, 50 * mib, false, available) == 50 * mib);
+    const auto refused = plan_expert_budget(device, 50 * mib + 1, false, available);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().message.find("experts.vram_budget") != std::string::npos);
+    CHECK(plan_expert_budget(host, 50 * mib, false, host.beside_experts()).error().code == errc::out_of_memory);
+}
+
 TEST_CASE("where nobody knows what is available, what was asked for is tried") {
     CHECK(*plan_expert_budget(some_needs(), 7 * mib, true, 0) == 7 * mib);
 }

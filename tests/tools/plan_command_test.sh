@@ -40,9 +40,10 @@ holds out 'does not run'
 expect 0 --shape qwen3-30b-a3b --context 4096 "${speeds[@]}" --ram 16GiB --json
 holds out '"slots_all":6144'
 holds out '"fp8":{"slots":'
-expect 0 --shape qwen3-30b-a3b --layers 6 --dtype fp8 --context 4096 "${speeds[@]}" --ram 6GiB --vram 24GiB --json
+expect 0 --shape qwen3-30b-a3b --layers 6 --dtype fp8 --context 4096 "${speeds[@]}" --ram 6GiB --vram 24GiB \
+    --vram-gb-s 900 --link-gb-s 25 --json
 holds out '"fp8":null'
-holds out '"vram":{"bytes":25769803776,"used":false'
+holds out '"vram":{"bytes":25769803776,"memory_gb_s":900.0,"link_gb_s":25.0,"dense_fits":true'
 expect 0 --shape qwen3-30b-a3b --context 4096 --ram 16GiB --memory-gb-s 20
 holds out '--disk-gb-s'
 expect 0 --shape gpt-oss-20b --context 4096 "${speeds[@]}" --ram 64GiB --json

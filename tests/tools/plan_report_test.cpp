@@ -70,15 +70,25 @@ TEST_CASE("what does not fit has null speeds, and reasons") {
     CHECK(plan_text(answer, false).find("does not run") != std::string::npos);
 }
 
-TEST_CASE("a device's memory is arithmetic that says it is not used") {
+TEST_CASE("a device's memory is arithmetic, with a speed where its own speeds are told") {
     auto answer = half_answer();
-    answer.vram_bytes = std::uint64_t{1} << 30;
-    CHECK(plan_json(answer).at("vram").at("used") == false);
-    CHECK(plan_json(answer).at("vram").at("slots") == 32);
-    CHECK(plan_text(answer, false).find("no plugin of this version uses it") != std::string::npos);
-    answer.vram_bytes = std::uint64_t{1} << 20;
-    CHECK(plan_json(answer).at("vram").at("dense_fits") == false);
-    CHECK(plan_json(answer).at("vram").at("slots") == 0);
+    const auto plan = [&](const planned_device& device) {
+        answer.device = device;
+        answer.on_device =
+            plan_device(answer.demands, device, answer.plan.budget, 0.5, tokens_of_estimate(answer.wish), uniform_hits())
+                .value();
+        return plan_json(answer).at("vram");
+    };
+    CHECK(plan({std::uint64_t{1} << 30}).at("slots") == 32);
+    CHECK(plan_json(answer).at("vram").at("speed").is_null());
+    CHECK(plan_text(answer, false).find("--link-gb-s") != std::string::npos);
+    const auto fast = plan({std::uint64_t{1} << 30, 1000, 20});
+    CHECK(fast.at("speed").at("tok_s").get<double>() > answer.plan.speed->tok_s);
+    CHECK(fast.at("link_gb_s") == 20);
+    const auto small = plan({std::uint64_t{1} << 20, 1000, 20});
+    CHECK(small.at("dense_fits") == false);
+    CHECK(small.at("slots") == 0);
+    CHECK(small.at("speed").is_null());
 }
 
 TEST_CASE("an estimate holds within a factor of its range") {

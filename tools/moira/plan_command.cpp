@@ -23,7 +23,7 @@ constexpr double disk_probe_s = 1.0, packing_probe_s = 0.5;
 struct plan_options {
     std::string model, shape, dtype = "bf16", routes, ram, vram;
     std::int32_t layers = 0, context = 0;
-    double disk_gb_s = 0, memory_gb_s = 0;
+    double disk_gb_s = 0, memory_gb_s = 0, vram_gb_s = 0, link_gb_s = 0;
     bool verify = false;
 };
 
@@ -280,7 +280,7 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
         const auto vram = bytes_of(options.vram, "--vram");
         if (!vram)
             return tl::unexpected(vram.error());
-        answer.vram_bytes = *vram;
+        answer.device = planned_device{*vram, options.vram_gb_s, options.link_gb_s};
     }
     const auto hits = known_hits(options, all.experts.policy, interrupted, answer);
     if (!hits)
@@ -293,6 +293,13 @@ result<exit_code> run_plan(const plan_options& options, command_context& context
         return tl::unexpected(done.error());
     if (auto done = plan_models(*model, *hits, fp8_chosen, answer); !done)
         return tl::unexpected(done.error());
+    if (answer.device) {
+        const auto planned = plan_device(answer.demands, *answer.device, answer.plan.budget,
+                                         answer.machine.speed.disk_gb_s, tokens_of_estimate(answer.wish), hits->first);
+        if (!planned)
+            return tl::unexpected(planned.error());
+        answer.on_device = *planned;
+    }
     const auto code = verify(options, context, answer, *opened, interrupted);
     if (!code)
         return code;
@@ -343,8 +350,16 @@ void add_plan_command(command_line& line) {
         ->needs(shape);
     command.add_option("--ram", options->ram, "memory that the process may use; default: what is available now")
         ->type_name("BYTES");
-    command.add_option("--vram", options->vram, "a device's memory: what it would hold; this version does not use it")
-        ->type_name("BYTES");
+    auto* vram = command.add_option("--vram", options->vram, "a GPU's memory: what it would hold, over this memory")
+                     ->type_name("BYTES");
+    command.add_option("--vram-gb-s", options->vram_gb_s, "how fast the GPU's memory is read")
+        ->check(CLI::Range(1e-1, 1e5))
+        ->type_name("V")
+        ->needs(vram);
+    command.add_option("--link-gb-s", options->link_gb_s, "how fast experts are copied to the GPU from this memory")
+        ->check(CLI::Range(1e-3, 1e4))
+        ->type_name("L")
+        ->needs(vram);
     command.add_option("--context", options->context, "tokens of one conversation; default: context.max_tokens")
         ->check(CLI::Range(1, 1 << 24))
         ->type_name("TOKENS");

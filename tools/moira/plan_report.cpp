@@ -84,16 +84,19 @@ ordered_json settings_json(const plan_answer& answer) {
     return settings;
 }
 
-/// No device code exists in this version: what would fit is arithmetic, and said to be that.
+/// Arithmetic for a device that is described, whether it is here or not.
 ordered_json vram_json(const plan_answer& answer) {
-    if (!answer.vram_bytes)
+    if (!answer.device)
         return nullptr;
-    const auto& plan = answer.plan.budget;
-    const auto others = plan.dense_bytes + plan.kv_bytes + plan.arena_bytes;
-    const auto left = *answer.vram_bytes - std::min(*answer.vram_bytes, others);
-    const auto slots = answer.demands.slot_bytes == 0 ? 0 : std::min(left / answer.demands.slot_bytes, plan.slots_all);
-    return {
-        {"bytes", *answer.vram_bytes}, {"used", false}, {"dense_fits", others <= *answer.vram_bytes}, {"slots", slots}};
+    const auto& plan = answer.on_device;
+    return {{"bytes", answer.device->memory_bytes},
+            {"memory_gb_s", answer.device->memory_gb_s},
+            {"link_gb_s", answer.device->link_gb_s},
+            {"dense_fits", plan.dense_fits},
+            {"slots", plan.slots},
+            {"hit_rate", plan.hit_rate},
+            {"host_hit_rate", plan.host_hit_rate},
+            {"speed", speed_json(plan.speed)}};
 }
 
 /// One part of a token's time.
@@ -141,6 +144,18 @@ std::string rate_text(double share) {
 
 std::string ms(double seconds) {
     return number("%.2f", 1e3 * seconds);
+}
+
+std::string vram_text(const plan_answer& answer) {
+    const auto& plan = answer.on_device;
+    const auto size = rounded_bytes(answer.device->memory_bytes);
+    if (!plan.dense_fits)
+        return size + " would hold not even what is outside experts";
+    return size + " would hold everything outside experts and " + std::to_string(plan.slots) + " of " +
+           std::to_string(answer.plan.budget.slots_all) + " experts, hit rate " + rate_text(plan.hit_rate) +
+           (plan.hit_rate < 1 ? "; of the others, " + rate_text(plan.host_hit_rate) + " come from memory" : "") +
+           (plan.speed ? number("; %.3g tokens/s", plan.speed->tok_s)
+                       : "; --vram-gb-s and --link-gb-s tell how fast that would be");
 }
 
 std::string given(double gb_s, const std::string& source) {
@@ -256,11 +271,8 @@ std::string plan_text(const plan_answer& answer, bool colour) {
         table.add({"with experts.precision=fp8", number("%.3g tokens/s, ", answer.fp8->speed->tok_s) +
                                                      std::to_string(answer.fp8->budget.slots) + " slots, hit rate " +
                                                      rate_text(answer.fp8->expected_hit_rate) + "; lossy"});
-    if (const auto vram = vram_json(answer); !vram.is_null())
-        table.add({"VRAM", rounded_bytes(*answer.vram_bytes) + " would hold " +
-                               (vram["dense_fits"] ? "everything outside experts and " + vram["slots"].dump() + " slots"
-                                                   : std::string("not even what is outside experts")) +
-                               "; no plugin of this version uses it"});
+    if (answer.device)
+        table.add({"VRAM", vram_text(answer)});
     if (answer.verified)
         add_verification(table, answer);
     std::string settings;

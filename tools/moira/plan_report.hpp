@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/plan/device_plan.hpp"
 #include "core/plan/model_plan.hpp"
 
 #include <nlohmann/json.hpp>
@@ -40,7 +41,8 @@ struct plan_answer {
     model_plan plan;
     std::optional<model_plan> fp8;             ///< with experts.precision=fp8, where that would differ
     std::string hit_source;                    ///< what the hit rate rests on, for people
-    std::optional<std::uint64_t> vram_bytes;   ///< --vram
+    std::optional<planned_device> device;      ///< --vram
+    device_plan on_device;                     ///< of it
     std::optional<plan_verification> verified; ///< --verify
 };
 

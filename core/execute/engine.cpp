@@ -34,7 +34,17 @@ result<void> engine::impl::run_mtp_pass(const mtp_pass& pass, const logits_funct
     // Leaves no error word behind for the next step; what failed has been reported.
     if (!done)
         static_cast<void>(queue->synchronize());
+    arena.visit->reset();
     return done;
+}
+
+/// The pins of the last layer's experts end, behind its kernels.
+result<void> engine::impl::end_reading() {
+    if (!arena.visit->has_value())
+        return {};
+    auto idle = queue->synchronize();
+    arena.visit->reset();
+    return idle;
 }
 
 /// The module's states behind its last norm, which project_logits left in arena.head_in, become the next pass's hidden
@@ -162,6 +172,8 @@ step_result engine::run_step(const step_plan& plan, forward_observer* observer) 
     };
     impl_->store->begin_step();
     auto done = impl_->run_rows(plan, on_logits, observer, outcome.stall_s);
+    if (const auto idle = impl_->end_reading(); done && !idle)
+        done = idle;
     if (!done) {
         outcome.failure = done.error();
         outcome.failed_rows = ascending(impl_->arena.failed_rows);

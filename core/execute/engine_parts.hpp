@@ -31,6 +31,7 @@ struct engine::impl {
     result<void> run_rows(const step_plan& plan, const logits_function& on_logits, forward_observer* observer,
                           double& stall_s);
     result<void> create_tables(const op_provider& memory);
+    result<void> end_reading();
     result<void> run_mtp_pass(const mtp_pass& pass, const logits_function& on_logits, double& stall_s);
     result<void> carry_states(std::span<const std::size_t> stayed);
     result<void> offer_drafts(const step_plan& plan, step_result& outcome);

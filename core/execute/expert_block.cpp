@@ -36,10 +36,11 @@ result<void> run_visit(const step_context& step, const model_layer& layer, const
     auto& arena = step.arena;
     experts_of_rows(assignment, step.drafted_rows, arena.drafted_experts);
     experts_of_rows(assignment, step.prompt_rows, arena.prompt_experts);
-    expert_visit visit(store, {layer.index, assignment.experts, arena.drafted_experts, arena.prompt_experts});
+    auto& visit = arena.visit->emplace(
+        store, visit_wish{layer.index, assignment.experts, arena.drafted_experts, arena.prompt_experts});
     result<void> done;
-    bool hinted = false;
-    while (done && !visit.over()) {
+    bool hinted = false, read_on = false;
+    while (done && !visit.over() && !read_on) {
         const auto some = visit.next();
         if (!some) {
             // A device that fails fails every row.
@@ -51,9 +52,16 @@ result<void> run_visit(const step_context& step, const model_layer& layer, const
         if (visit.all_asked() && !hinted)
             give_hints(step, layer, store);
         hinted = visit.all_asked();
-        done = compute_experts(step, layer, moe, store, assignment, *some);
+        // A device goes on from the last of them to the next layer, whose routing is waited for anyway.
+        read_on = arena.tables.needed() && visit.all_named();
+        done = read_on ? launch_experts(step, layer, moe, store, assignment, *some)
+                       : compute_experts(step, layer, moe, store, assignment, *some);
     }
     stall_s += visit.stall_s();
+    if (!done)
+        static_cast<void>(step.queue.synchronize());
+    if (!done || !read_on)
+        arena.visit->reset();
     return done;
 }
 
@@ -184,6 +192,7 @@ result<void> route_rows(const step_context& step, const model_layer& layer, cons
         step.pruning ? step.pruning->choose(step, layer.index, moe, store) : take_choice(step, layer.index, count);
     if (!chosen)
         return chosen;
+    step.arena.visit->reset(); // the choice was waited for, and all before it
     return assign_pairs({arena.host_expert_ids.data(), count}, shape.top_k, shape.experts, step.pruning != nullptr,
                         made);
 }

@@ -6,9 +6,12 @@
 #include "core/execute/device_expert_tables.hpp"
 #include "core/execute/expert_assignment.hpp"
 #include "core/execute/op_descriptions.hpp"
+#include "core/experts/expert_visit.hpp"
 #include "core/model/model_shape.hpp"
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 namespace moira {
@@ -76,6 +79,8 @@ struct step_arena {
     std::vector<float> host_logits;  ///< [logits_rows_max, vocabulary]
     expert_assignment assignment;    ///< of the layer at hand
     std::vector<std::int32_t> drafted_experts, prompt_experts;  ///< of the layer at hand: that no other rows want
+    /// Of the layer whose experts a device's queue may still read: pins end when the queue has been waited for.
+    std::unique_ptr<std::optional<expert_visit>> visit = std::make_unique<std::optional<expert_visit>>();
     std::vector<std::int32_t> failed_rows;  ///< of a step that failed: those that wanted an expert that could not be read
 };
 

@@ -154,6 +154,9 @@ result<std::span<const pinned_expert>> expert_visit::next() {
         fine = store.name_arrived(now);
         return tl::unexpected(fine.error());
     }
+    const auto pinned = std::span(now.members).subspan(now.released);
+    all_named_ =
+        all_asked_ && std::all_of(pinned.begin(), pinned.end(), [](const wave_member& member) { return member.named; });
     return std::span<const pinned_expert>(now.named);
 }
 

@@ -48,6 +48,9 @@ public:
     /// Every expert has been sent for.
     bool all_asked() const noexcept { return all_asked_; }
 
+    /// Every expert has been named; pins of some may not be over.
+    bool all_named() const noexcept { return all_named_; }
+
     /// Every expert has been named, and their pins are over.
     bool over() const noexcept { return over_; }
 
@@ -65,7 +68,7 @@ private:
     visit_wish wish_;
     std::unique_ptr<impl> impl_; ///< of the store's own, once the visit has begun
     double stall_s_ = 0;
-    bool all_asked_ = false, over_ = false;
+    bool all_asked_ = false, all_named_ = false, over_ = false;
 };
 
 } // namespace moira

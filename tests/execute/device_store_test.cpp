@@ -225,3 +225,22 @@ TEST_CASE("a device that is lost while experts travel fails this step and all la
         }
     }
 }
+
+TEST_CASE("a layer whose experts are all on the device is waited for once, where its routing is needed") {
+    const auto ids = some_tokens(6);
+    const fake_room room;
+    const auto model = room.required("qwen3_moe");
+    REQUIRE(logits_of(*model, ids, 6));
+    const auto layers = static_cast<std::uint64_t>(model->shape().moe_layers());
+    fake_controls().clear_calls(room.device);
+    REQUIRE_FALSE(model->run_step(plan_prompt_rows(ids, 0, 6, model->limits())).failure);
+    std::uint64_t waits = 0;
+    moira_fake_call call{};
+    for (std::uint64_t index = 0; fake_controls().call_at(room.device, index, &call) != 0; ++index)
+        waits += call.kind == MOIRA_FAKE_SYNCHRONIZE ? 1 : 0;
+    CHECK(waits == layers + 3); // the plan, logits, and the end of the last layer's pins
+    // Pins are over: one token's experts fit again.
+    CHECK(model->experts().resize(
+        budget_of_slots(static_cast<std::uint64_t>(model->shape().moe.top_k), model->slab_bytes()).bytes));
+    CHECK(logits_of(*model, ids, 2));
+}

@@ -1,4 +1,5 @@
 #include "core/execute/engine_parts.hpp"
+#include "core/execute/route_override.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -131,8 +132,9 @@ result<void> engine::impl::run_rows(const step_plan& plan, const logits_function
     const auto prompts = prompt_rows(plan);
     arena.failed_rows.clear();
     const step_context step{model.shape(), weights, arena, *queue, probe.get(), drafted, prompts, pruning.get(), route_choice};
+    const bool may_hint = plan.rows() <= limits.rows_max && !(route_choice && route_choice->hints());
     if (probe)
-        probe->begin_step(plan, plan.rows() > limits.rows_max ? 0 : store->hint_visits_wanted());
+        probe->begin_step(plan, may_hint ? store->hint_visits_wanted() : 0);
     if (plan.rows() > limits.rows_max) {
         if (plan.rows() > step_rows || observer || route_choice)
             return fail(errc::internal, "a step of " + std::to_string(plan.rows()) + " rows");

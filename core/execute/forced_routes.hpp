@@ -37,6 +37,7 @@ public:
     void advance();
 
     void choose(std::int32_t layer, std::span<std::int32_t> ids, std::span<float> weights) override;
+    bool hints() const noexcept override { return predictor_ != nullptr; }
     void give_hints(std::int32_t layer, expert_store& store) override;
 
 private:

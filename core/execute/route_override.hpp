@@ -16,6 +16,10 @@ public:
     /// What the router of `layer` chose, `ids` and `weights` [rows, top_k]; what they hold afterwards counts.
     virtual void choose(std::int32_t layer, std::span<std::int32_t> ids, std::span<float> weights) = 0;
 
+    /// Whether give_hints() says anything. Then the engine's own predictors, which know the routers' choice and not
+    /// this one, only watch.
+    virtual bool hints() const noexcept = 0;
+
     /// The demand of `layer` has been asked for: the moment to hint what later layers will want.
     virtual void give_hints(std::int32_t layer, expert_store& store) = 0;
 };

@@ -2,6 +2,7 @@
 
 #include "actors/caf_edition.hpp"
 #include "core/batch/step_clock.hpp"
+#include "actors/statistics_clerk.hpp"
 #include "core/batch/verdict_wait.hpp"
 
 #include <limits>
@@ -154,7 +155,8 @@ public:
         return promise;
     }
 
-    runtime_statistics_ptr statistics() const {
+    caf::typed_response_promise<runtime_statistics_ptr> statistics() {
+        auto promise = self_->make_response_promise<runtime_statistics_ptr>();
         auto all = std::make_shared<runtime_statistics>();
         all->identity = *options_.identity;
         all->batch = machine_->statistics();
@@ -168,7 +170,9 @@ public:
         all->step_hangs = hangs_;
         if (options_.restarts)
             all->restarts = options_.restarts->counts();
-        return all;
+        promise.delegate(spawn_statistics_clerk(self_->system(), options_.model), stats_atom{},
+                         runtime_statistics_ptr(std::move(all)));
+        return promise;
     }
 
 private:

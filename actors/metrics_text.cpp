@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <optional>
 #include <string_view>
+#include <type_traits>
 
 namespace moira {
 
@@ -20,7 +22,9 @@ std::string shown(double number) {
     return {digits.data(), written.ptr};
 }
 
-std::string shown(std::uint64_t number) {
+template <class Whole>
+    requires std::is_integral_v<Whole>
+std::string shown(Whole number) {
     return std::to_string(number);
 }
 
@@ -59,14 +63,18 @@ public:
         text_.append(escaped(lossy)).append("\"} 1\n");
     }
 
-    /// One value per layer, label `layer`; `value` tells it.
+    /// One value per layer, label `layer`; `value` tells it, or nothing.
     template <class Value>
-    void per_layer(std::string_view name, std::string_view help, const expert_store_statistics& experts, Value value) {
-        head(name, help, "counter");
+    void per_layer(std::string_view name, std::string_view help, std::string_view type,
+                   const expert_store_statistics& experts, Value value) {
+        head(name, help, type);
         for (std::size_t i = 0; i < std::min(experts.layers.size(), metric_layers_max); ++i) {
             const auto& layer = experts.layers[i];
+            const auto found = std::optional(value(layer));
+            if (!found)
+                continue;
             text_.append("moira_").append(name).append("{layer=\"").append(std::to_string(layer.layer)).append("\"} ");
-            text_.append(shown(value(layer))).append("\n");
+            text_.append(shown(*found)).append("\n");
         }
     }
 
@@ -122,6 +130,36 @@ void write_host_tier(metrics_writer& out, const expert_store_statistics& tier) {
     out.counter("host_tier_demand_bytes", "bytes of these reads", tier.demand_bytes);
 }
 
+/// Over the latest visits: gauges, for the window slides.
+void write_regret(metrics_writer& out, const expert_regret& regret) {
+    out.gauge("expert_regret_window_uses", "latest uses of experts that were compared with the optimum", regret.uses);
+    out.gauge("expert_regret_window_loads", "loads for these uses, also ahead of need", regret.loads);
+    out.gauge("expert_regret_optimal_loads", "what Belady's optimum would have loaded in as many slots",
+              regret.optimal_loads);
+}
+
+void write_layers(metrics_writer& out, const expert_store_statistics& experts) {
+    using layer = layer_statistics;
+    out.per_layer("layer_expert_hits", "uses of experts of the layer that were in memory", "counter", experts,
+                  [](const layer& of) { return of.hits; });
+    out.per_layer("layer_expert_demand_loads", "loads that the layer waited for", "counter", experts,
+                  [](const layer& of) { return of.demand_loads; });
+    out.per_layer("layer_expert_hit_ratio", "share of uses that found the expert in memory", "gauge", experts,
+                  [](const layer& of) { return of.hit_rate(); });
+    out.per_layer("layer_expert_prefetch_loads", "loads of the layer's experts ahead of need", "counter", experts,
+                  [](const layer& of) { return of.prefetch_loads; });
+    out.per_layer("layer_expert_useful_prefetch_loads", "of these: used", "counter", experts,
+                  [](const layer& of) { return of.prefetch_useful; });
+    out.per_layer("layer_expert_wasted_prefetch_bytes", "bytes of those that left unused", "counter", experts,
+                  [](const layer& of) { return of.prefetch_wasted_bytes; });
+    out.per_layer("layer_expert_recall_ratio", "share of absent experts asked for that a hint had named", "gauge",
+                  experts, [](const layer& of) { return of.recall(); });
+    out.per_layer("layer_expert_stall_seconds", "time that the layer waited for experts", "counter", experts,
+                  [](const layer& of) { return of.stall_s; });
+    out.per_layer("layer_expert_regret_loads", "loads beyond the optimum's for the latest uses; may be below zero",
+                  "gauge", experts, [](const layer& of) { return of.regret_loads; });
+}
+
 void write_experts(metrics_writer& out, const expert_store_statistics& experts) {
     out.gauge("expert_budget_bytes", "memory for experts", experts.budget_bytes);
     out.gauge("expert_slots", "experts that fit", experts.slots);
@@ -137,6 +175,7 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("mtp_expert_demand_bytes", "bytes of these loads", experts.module.demand_bytes);
     out.counter("expert_prefetch_loads", "loads ahead of need", experts.prefetch_loads);
     out.counter("expert_useful_prefetch_loads", "loads ahead that were used", experts.prefetch_useful);
+    out.counter("expert_wasted_prefetch_loads", "loads ahead that left unused", experts.prefetch_wasted);
     out.counter("expert_wasted_prefetch_bytes", "bytes of loads ahead that left unused", experts.prefetch_wasted_bytes);
     const auto pruned = experts.pruning ? experts.pruning->all : pruning_counts();
     out.counter("expert_routings", "experts that routers chose, counted while pruning is on", pruned.routings);
@@ -150,12 +189,13 @@ void write_experts(metrics_writer& out, const expert_store_statistics& experts) 
     out.counter("expert_link_idle_seconds", "time of steps in which no expert was read", experts.link_idle_s);
     if (experts.host_tier)
         write_host_tier(out, *experts.host_tier);
-    out.per_layer("layer_expert_hits", "uses of experts of the layer that were in memory", experts,
-                  [](const layer_statistics& layer) { return layer.hits; });
-    out.per_layer("layer_expert_demand_loads", "loads that the layer waited for", experts,
-                  [](const layer_statistics& layer) { return layer.demand_loads; });
-    out.per_layer("layer_expert_stall_seconds", "time that the layer waited for experts", experts,
-                  [](const layer_statistics& layer) { return layer.stall_s; });
+    out.gauge("experts", "experts of the model", experts.slots_all);
+    out.gauge("expert_slot_bytes", "memory of one expert", experts.slot_bytes);
+    out.gauge("expert_bypass", "1 while fewer experts fit than one token uses", std::uint64_t{experts.bypass});
+    out.gauge("expert_slots_to_halve", "slots with which there would be half as many loads; 0: unknown",
+              experts.slots_to_halve);
+    write_regret(out, experts.regret.value_or(expert_regret()));
+    write_layers(out, experts);
 }
 
 void write_server(metrics_writer& out, const tcp_statistics& server) {
@@ -175,6 +215,7 @@ std::string metrics_text(const runtime_statistics& runtime, const tcp_statistics
     out.gauge("draining", "1 while nothing new is taken", std::uint64_t{runtime.draining ? 1U : 0U});
     write_requests(out, runtime);
     out.counter("compute_seconds", "time inside steps", runtime.compute_s);
+    out.counter("step_stall_seconds", "of it: waiting for experts", runtime.stall_s);
     constexpr double us_per_s = 1e6;
     out.gauge("step_overhead_p50_seconds", "per step outside its compute, median", runtime.overhead_us_p50 / us_per_s);
     out.gauge("step_overhead_p99_seconds", "per step outside its compute", runtime.overhead_us_p99 / us_per_s);

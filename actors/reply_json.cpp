@@ -52,6 +52,16 @@ ordered_json pruning_json(const expert_store_statistics& experts) {
 
 ordered_json or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 
+/// How far the latest visits were from the optimum; null: nobody reckoned.
+ordered_json regret_json(const std::optional<expert_regret>& regret) {
+    if (!regret)
+        return nullptr;
+    return {{"uses", regret->uses},
+            {"loads", regret->loads},
+            {"optimal_loads", regret->optimal_loads},
+            {"share", or_null(regret->share())}};
+}
+
 ordered_json demand_json(const expert_demand& demand) {
     return {{"hits", demand.hits}, {"demand_loads", demand.demand_loads}, {"demand_bytes", demand.demand_bytes}};
 }
@@ -83,12 +93,12 @@ static ordered_json host_tier_json(const expert_store_statistics& experts) {
 }
 
 ordered_json experts_json(const expert_store_statistics& experts) {
-    const auto acquired = experts.hits + experts.demand_loads;
     return {
         {"budget_bytes", experts.budget_bytes},
         {"slots", experts.slots},
         {"resident", experts.resident},
-        {"hit_rate", acquired == 0 ? 0.0 : static_cast<double>(experts.hits) / static_cast<double>(acquired)},
+        {"hit_rate", experts.hit_rate()},
+        {"hits", experts.hits},
         {"demand_loads", experts.demand_loads},
         {"demand_bytes", experts.demand_bytes},
         {"drafted", demand_json(experts.drafted)},
@@ -107,20 +117,36 @@ ordered_json experts_json(const expert_store_statistics& experts) {
     };
 }
 
-ordered_json expert_layers_json(const expert_store_statistics& experts) {
-    const auto disk_bytes = experts.prefetch_wasted == 0 ? 0 : experts.prefetch_wasted_bytes / experts.prefetch_wasted;
-    auto layers = ordered_json::array();
-    for (const auto& layer : experts.layers)
-        layers.push_back({{"layer", layer.layer},
-                          {"hits", layer.hits},
-                          {"demand_loads", layer.demand_loads},
-                          {"hit_rate", or_null(layer.hit_rate())},
-                          {"recall", or_null(layer.recall())},
-                          {"prefetch_loads", layer.prefetch_loads},
-                          {"prefetch_useful", layer.prefetch_useful},
-                          {"prefetch_wasted_bytes", layer.unused_bytes(disk_bytes)},
-                          {"stall_s", layer.stall_s}});
-    return layers;
+ordered_json expert_layers_json(std::span<const layer_statistics> layers) {
+    auto rows = ordered_json::array();
+    for (const auto& layer : layers)
+        rows.push_back({{"layer", layer.layer},
+                        {"hits", layer.hits},
+                        {"demand_loads", layer.demand_loads},
+                        {"loads", layer.loads},
+                        {"hit_rate", or_null(layer.hit_rate())},
+                        {"recall", or_null(layer.recall())},
+                        {"prefetch_loads", layer.prefetch_loads},
+                        {"prefetch_useful", layer.prefetch_useful},
+                        {"prefetch_wasted", layer.prefetch_wasted},
+                        {"prefetch_wasted_bytes", layer.prefetch_wasted_bytes},
+                        {"stall_s", layer.stall_s},
+                        {"regret_loads", layer.regret_loads ? ordered_json(*layer.regret_loads) : nullptr}});
+    return rows;
+}
+
+ordered_json experts_report_json(const expert_store_statistics& experts) {
+    auto value = experts_json(experts);
+    value["experts"] = experts.slots_all;
+    value["slot_bytes"] = experts.slot_bytes;
+    value["policy"] = experts.policy;
+    value["bypass"] = experts.bypass;
+    value["evictions"] = experts.evictions;
+    value["prefetch_wasted"] = experts.prefetch_wasted;
+    value["slots_to_halve"] = experts.slots_to_halve;
+    value["regret"] = regret_json(experts.regret);
+    value["layers"] = expert_layers_json(experts.layers);
+    return value;
 }
 
 ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts) {
@@ -193,8 +219,7 @@ ordered_json statistics_json(const runtime_statistics& statistics) {
         {"stall_s", statistics.stall_s},
     };
     value["overhead_us"] = ordered_json{{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}};
-    value["experts"] = experts_json(statistics.experts);
-    value["experts"]["layers"] = expert_layers_json(statistics.experts);
+    value["experts"] = experts_report_json(statistics.experts);
     value["speculation"] = speculation_json(statistics.identity, batch.speculation);
     value["speculation"]["dropped"] = batch.dropped_drafts;
     value["speculation"]["draft_failures"] = batch.draft_failures;

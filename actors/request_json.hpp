@@ -56,8 +56,11 @@ std::optional<double> prediction_precision(const expert_store_statistics& expert
 /// `experts`: the counters of the expert store; recall and precision are null where nothing was predicted.
 nlohmann::ordered_json experts_json(const expert_store_statistics& experts);
 
-/// The value of "experts.layers": what happened in each layer. Not part of replies.
-nlohmann::ordered_json expert_layers_json(const expert_store_statistics& experts);
+/// A row for each layer: what happened to its experts. Not part of replies.
+nlohmann::ordered_json expert_layers_json(std::span<const layer_statistics> layers);
+
+/// The same as experts_json with what a verdict needs, regret and layers.
+nlohmann::ordered_json experts_report_json(const expert_store_statistics& experts);
 
 /// `speculation`: what became of drafts; acceptance is null while nothing was drafted, `steps` verified a draft.
 nlohmann::ordered_json speculation_json(const runtime_identity& identity, const speculation_counts& counts);

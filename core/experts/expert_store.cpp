@@ -6,11 +6,6 @@
 
 namespace moira {
 
-double expert_store_statistics::hit_rate() const noexcept {
-    const std::uint64_t acquired = hits + demand_loads;
-    return acquired == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(acquired);
-}
-
 expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& numbers, slab_source& from,
                          std::unique_ptr<slot_memory> slots_memory, std::unique_ptr<eviction_policy> normal)
     : options(wanted), sizes(numbers), source(from), memory(std::move(slots_memory)), normal_policy(std::move(normal)),
@@ -24,7 +19,9 @@ expert_store::impl::impl(const expert_store_options& wanted, const store_sizes& 
              .layout_id = wanted.layout_id,
              .pass_waves = static_cast<std::uint64_t>(wanted.moe_layers)}),
       load_by_slot(static_cast<std::size_t>(numbers.routed_experts)), seen(static_cast<std::size_t>(wanted.experts)),
-      hints(wanted.experts), by_layer(wanted.layers, wanted.experts),
+      hints(wanted.experts), by_layer(wanted.layers),
+      curve(wanted.layers, wanted.experts, miss_curve::cheap_stride(wanted.layers)),
+      window(wanted.layers, wanted.experts),
       queue(
           from, lock, [this](expert_load& load) { finished(load); }, [this] { return next_speculative(); }) {
     absent.reserve(seen.size());
@@ -40,6 +37,7 @@ void expert_store::impl::configure(slot_index slots) {
     eviction_policy& policy = replaced ? *bypass_policy : *normal_policy;
     counters.policy = policy.name();
     table.configure(slots, policy);
+    window.restart(slots, table);
 }
 
 expert_store::expert_store(std::unique_ptr<impl> parts) : impl_(std::move(parts)) {}
@@ -181,9 +179,24 @@ expert_store_statistics expert_store::statistics() const {
     shown.link_idle_s = impl_->step_s - impl_->step_busy_s;
     shown.slot_bytes = impl_->sizes.slot_bytes;
     shown.slots_all = static_cast<std::uint64_t>(impl_->sizes.routed_experts);
-    shown.slots_to_halve = impl_->by_layer.curve().slots_to_halve(shown.slots);
-    shown.layers = impl_->by_layer.shown();
+    shown.slots_to_halve = impl_->curve.slots_to_halve(shown.slots);
+    shown.layers = impl_->by_layer.shown(impl_->table, impl_->source.disk_bytes());
     return shown;
+}
+
+expert_regret expert_store::regret() const {
+    const std::lock_guard one_at_a_time(impl_->reckoning);
+    const auto now = std::chrono::steady_clock::now();
+    if (impl_->reckoned && now - impl_->reckoned_at < regret_age_max)
+        return *impl_->reckoned;
+    visit_record latest;
+    {
+        const std::lock_guard held(impl_->lock);
+        latest = impl_->window.copy();
+    }
+    impl_->reckoned = regret_of(latest);
+    impl_->reckoned_at = now;
+    return *impl_->reckoned;
 }
 
 void expert_store::begin_step() {

@@ -4,6 +4,7 @@
 #include "core/base/ids.hpp"
 #include "core/experts/eviction_policy.hpp"
 #include "core/experts/expert_profile.hpp"
+#include "core/experts/expert_regret.hpp"
 #include "core/experts/layer_statistics.hpp"
 #include "core/experts/loader_threads.hpp"
 #include "core/experts/prefetch_hints.hpp"
@@ -13,6 +14,7 @@
 #include "core/route/route_board.hpp"
 #include "plugins/moira_plugin.h"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -73,8 +75,18 @@ struct expert_store_statistics {
     std::shared_ptr<const expert_store_statistics> host_tier;
     std::uint64_t slots_to_halve = 0; ///< with so many there would be about half as many loads (miss_curve); 0: unknown
     std::vector<layer_statistics> layers; ///< that were asked for
+    std::optional<expert_regret> regret;  ///< over the latest visits; none: nobody reckoned
     double hit_rate() const noexcept;
+
+    /// Also into the layers.
+    void add_regret(expert_regret reckoned);
+
+    /// What happened after `earlier`, which the same store said; what is a state and no count is that of now.
+    expert_store_statistics since(const expert_store_statistics& earlier) const;
 };
+
+/// For so long nothing is reckoned anew.
+inline constexpr std::chrono::milliseconds regret_age_max{1000};
 
 class expert_store;
 class residency_hold;
@@ -212,7 +224,13 @@ public:
     /// How often each expert was used, the profile of warm_up() included, which fades; `model` is empty.
     expert_profile usage() const;
 
+    /// Without regret: that takes time.
     expert_store_statistics statistics() const;
+
+    /// How the latest visits compare with Belady's optimum. Reckoned on the calling thread, which should not be the one
+    /// that runs steps: see regret_window_uses_max for how long that takes at most. An answer is given again for
+    /// regret_age_max, so that asking all the time costs a hundredth of a core. Any thread.
+    expert_regret regret() const;
 
     /// Sentences for the log at start: below the floor, bypass, ...
     std::vector<std::string> notices() const;

@@ -44,6 +44,7 @@ std::shared_ptr<expert_load> expert_store::impl::next_speculative() {
         auto load = make_load(expert, *slot);
         load->prefetched = true;
         by_layer.loading_ahead(expert.layer);
+        window.loading(expert.layer);
         begun_by_slot[static_cast<std::size_t>(*slot)] = std::chrono::steady_clock::now();
         load_by_slot[static_cast<std::size_t>(*slot)] = load;
         return load;

@@ -5,16 +5,19 @@
 #include "core/experts/expert_store_sizes.hpp"
 #include "core/experts/expert_visit.hpp"
 #include "core/experts/layer_counters.hpp"
+#include "core/experts/miss_curve.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/experts/slot_memory.hpp"
 #include "core/experts/transfer_queue.hpp"
+#include "core/experts/visit_window.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 // What the store's translation units share; nobody else includes it.
@@ -123,6 +126,11 @@ struct expert_store::impl {
     std::vector<std::unique_ptr<visit>> spare_visits;       // as many as ever were under way at once
     prefetch_hints hints;
     layer_counters by_layer;
+    miss_curve curve;
+    visit_window window;
+    mutable std::mutex reckoning; // guards the next two; never taken while `lock` is held
+    mutable std::optional<expert_regret> reckoned;
+    mutable std::chrono::steady_clock::time_point reckoned_at;
     cache_warmup warmup;
     std::vector<expert_hint> existing, absent;                        // for hint(); empty between calls
     std::vector<std::chrono::steady_clock::time_point> begun_by_slot; // of speculative loads

@@ -12,6 +12,8 @@ std::shared_ptr<expert_load> expert_store::impl::next_of_profile() {
         return nullptr;
     auto load = make_load(table.expert(*slot), *slot);
     load->prefetched = true;
+    by_layer.loading(load->expert.layer);
+    window.loading(load->expert.layer);
     begun_by_slot[static_cast<std::size_t>(*slot)] = std::chrono::steady_clock::now();
     load_by_slot[static_cast<std::size_t>(*slot)] = load;
     return load;

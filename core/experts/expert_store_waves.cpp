@@ -67,6 +67,7 @@ void expert_store::impl::slots_changed() {
 void expert_store::impl::pin(const visit_wish& wish, bool continues, std::vector<wave_member>& taken) {
     if (!continues)
         hints.wave_begins(wish.layer, std::chrono::steady_clock::now());
+    window.visit(wish.layer, wish.experts, continues, table);
     table.pin_wave(wish.layer, wish.experts, pins, wish.prompt_only, continues);
     ++counters.waves;
     bool met = false;
@@ -75,6 +76,8 @@ void expert_store::impl::pin(const visit_wish& wish, bool continues, std::vector
         note_prefetched(wish.layer, pin);
         if (pin.state == slot_state::empty) {
             load = make_load({wish.layer, pin.expert}, pin.slot);
+            by_layer.loading(wish.layer);
+            window.loading(wish.layer);
             load->drafted = std::binary_search(wish.drafted.begin(), wish.drafted.end(), pin.expert);
             met = queue.speculating();
             queue.push(load);
@@ -83,6 +86,7 @@ void expert_store::impl::pin(const visit_wish& wish, bool continues, std::vector
         taken.push_back({pin.slot, pin.generation, resident ? nullptr : load});
         count_demand(wish.layer, pin.expert, resident, wish.drafted);
         by_layer.visited({wish.layer, pin.expert}, resident, pin.speculative);
+        curve.visit({wish.layer, pin.expert});
     }
     met_by_demand += met;
     pins.clear();

@@ -10,6 +10,9 @@ namespace {
 /// Fewer repeated loads than these are chance.
 constexpr double repeated_loads_min = 64;
 
+/// A step of a few milliseconds visits hundreds of experts: watching so many layers stays below a thousandth of it.
+constexpr std::int32_t layers_watched_max = 16;
+
 } // namespace
 
 miss_curve::miss_curve(std::int32_t layers, std::int32_t experts, std::int32_t stride)
@@ -18,6 +21,10 @@ miss_curve::miss_curve(std::int32_t layers, std::int32_t experts, std::int32_t s
       order_(stacks_.size() * static_cast<std::size_t>(experts)), distance_(static_cast<std::size_t>(experts)) {
     for (std::size_t watched = 0; watched < stacks_.size(); ++watched)
         stacks_[watched].begin = static_cast<std::uint32_t>(watched * static_cast<std::size_t>(experts));
+}
+
+std::int32_t miss_curve::cheap_stride(std::int32_t layers) noexcept {
+    return std::max(1, (layers + layers_watched_max - 1) / layers_watched_max);
 }
 
 void miss_curve::visit(expert_id expert) noexcept {

@@ -17,6 +17,9 @@ public:
     /// Of the layers every `stride`-th is watched: a sample tells ratios as well.
     miss_curve(std::int32_t layers, std::int32_t experts, std::int32_t stride = 1);
 
+    /// The stride with which watching costs a step nothing that could be seen.
+    static std::int32_t cheap_stride(std::int32_t layers) noexcept;
+
     /// A wave asks for the expert. Precondition: it exists.
     void visit(expert_id expert) noexcept;
 

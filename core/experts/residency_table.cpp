@@ -28,6 +28,7 @@ residency_table::residency_table(const shape& dimensions)
     entries_.assign(count, moira_expert_entry{.address = 0, .generation = 0, .layout_id = shape_.layout_id});
     free_.reserve(slots_by_index_.size());
     left_for_hint_.assign(count, 0);
+    unused_by_layer_.assign(static_cast<std::size_t>(shape_.layers), 0);
     speculative_.reserve(static_cast<std::size_t>(probation_slots_max));
 }
 
@@ -93,7 +94,7 @@ void residency_table::pin_wave(std::int32_t layer, std::span<const std::int32_t>
         pins.back().generation = found.generation;
         pins.back().speculative = found.speculative;
         if (found.speculative)
-            end_speculation(index, speculation_.used);
+            end_speculation(index, true);
         found.used = wave_;
         ++found.pins;
         refresh_evictable(index);
@@ -184,10 +185,11 @@ slot_index residency_table::cold_slot(expert_id incoming) const {
     return !leaving.speculative && wave_ - leaving.used >= shape_.pass_waves ? *chosen : no_slot;
 }
 
-void residency_table::end_speculation(slot_index index, std::uint64_t& outcome) {
+void residency_table::end_speculation(slot_index index, bool used) {
     at(index).speculative = at(index).expired = false;
     std::erase(speculative_, index);
-    ++outcome;
+    ++(used ? speculation_.used : speculation_.unused);
+    unused_by_layer_[static_cast<std::size_t>(at(index).expert.layer)] += !used;
 }
 
 void residency_table::note_regret(expert_id missed) noexcept {
@@ -253,7 +255,7 @@ void residency_table::abandon(slot_index index) {
     slot& failed = at(index);
     slot_by_expert_[index_of(failed.expert)] = no_slot;
     if (failed.speculative)
-        end_speculation(index, speculation_.unused);
+        end_speculation(index, false);
     failed.state = slot_state::empty;
     failed.pins = 0;
     if (!below_bound(index))
@@ -267,7 +269,7 @@ void residency_table::evict(slot_index index) {
     entries_[index_of(leaving.expert)].address = 0;
     slot_by_expert_[index_of(leaving.expert)] = no_slot;
     if (leaving.speculative)
-        end_speculation(index, speculation_.unused);
+        end_speculation(index, false);
     leaving.state = slot_state::empty;
     --resident_;
     ++evictions_;

@@ -101,6 +101,11 @@ public:
     std::size_t speculative_slots() const noexcept { return speculative_.size(); }
     const speculation_counts& speculation() const noexcept { return speculation_; }
 
+    /// Of speculation().unused: those of a layer.
+    std::uint64_t speculation_unused(std::int32_t layer) const noexcept {
+        return unused_by_layer_[static_cast<std::size_t>(layer)];
+    }
+
     /// The loading slot holds its expert now: the kernels' table shows it.
     void complete(slot_index index);
 
@@ -144,7 +149,7 @@ private:
     void assign(slot_index index, expert_id incoming, bool speculative);
     slot_index expired_slot() const noexcept;
     slot_index cold_slot(expert_id incoming) const;
-    void end_speculation(slot_index index, std::uint64_t& outcome);
+    void end_speculation(slot_index index, bool used);
     void note_regret(expert_id missed) noexcept;
     void expire_speculation(std::int32_t layer) noexcept;
 
@@ -162,6 +167,7 @@ private:
     std::vector<slot_index> speculative_;      // oldest first, at most speculative_max_ unless a resize lowered that
     std::vector<std::uint64_t> left_for_hint_; // [layers * experts]: the visit after which it did, 0: no
     speculation_counts speculation_;
+    std::vector<std::uint64_t> unused_by_layer_; // [layers]
     std::vector<slot> slots_by_index_;
     std::vector<slot_index> free_;            // empty slots below the bound
     std::vector<slot_index> slot_by_expert_;  // [layers * experts], -1: none

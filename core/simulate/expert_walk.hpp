@@ -50,6 +50,7 @@ public:
     std::size_t visits() const noexcept { return wanted_begin_.size() - 1; }
     std::span<const std::uint16_t> wanted() const noexcept { return wanted_; }
     std::size_t wanted_begin(std::size_t visit) const noexcept { return wanted_begin_[visit]; }
+    std::span<const std::uint32_t> wanted_begins() const noexcept { return wanted_begin_; } ///< [visits + 1]
 
 private:
     explicit expert_walk(const route_trace& trace) : trace_(&trace) {}

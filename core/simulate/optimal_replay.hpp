@@ -1,25 +1,19 @@
 #pragma once
 
+#include "core/experts/layer_statistics.hpp"
+#include "core/experts/optimal_loads.hpp"
 #include "core/simulate/expert_walk.hpp"
 
 #include <cstdint>
+#include <vector>
 
 namespace moira {
 
-/// What no policy that loads on demand can beat.
-struct optimal_counts {
-    std::uint64_t hits = 0, loads = 0;
-    double hit_rate() const noexcept {
-        return hits + loads == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(hits + loads);
-    }
-};
-
-/// Belady's optimum ("A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal 1966) on
-/// a walk: whoever is wanted again farthest from now leaves. A visit's experts are wanted together. `bypass`: an expert
-/// may be computed and not kept, when it is wanted again later than everything that stays; without it, what a visit
-/// wanted is resident afterwards (but for visits that want more than there are slots). The first `warm_up_steps` are
-/// played and not counted. O(loads x experts of the model).
+/// Belady's optimum on a walk: see count_optimal_loads. The first `warm_up_steps` are played and not counted.
 optimal_counts replay_optimally(const expert_walk& walk, std::uint64_t slots, bool bypass,
                                 std::uint64_t warm_up_steps = 0);
+
+/// Fills regret_loads of the layers of a recording, each in its place, with what they loaded beyond the optimum.
+void add_regret(std::vector<layer_statistics>& layers, const optimal_counts& optimum);
 
 } // namespace moira

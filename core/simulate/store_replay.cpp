@@ -1,5 +1,6 @@
 #include "core/simulate/store_replay.hpp"
 
+#include "core/experts/layer_counters.hpp"
 #include "core/experts/residency_table.hpp"
 #include "core/simulate/simulated_link.hpp"
 
@@ -35,11 +36,10 @@ public:
           hints_(static_cast<std::int32_t>(trace_.experts)), rows_(trace_.experts),
           link_([this](double now_s) { return next_speculative(now_s); },
                 [this](const speculative_read& read) { table_.complete(read.slot); }),
-          layer_of_(static_cast<std::size_t>(model_layers)) {
+          layer_of_(static_cast<std::size_t>(model_layers)), by_layer_(model_layers) {
         counts_.bypass = static_cast<std::uint64_t>(options.slots) < slots_floor(trace_);
         policy_ = counts_.bypass && !policy.works_below_floor() ? bypass_policy_.get() : &policy;
         counts_.policy = policy_->name();
-        counts_.layers.resize(trace_.layers);
         hints_.policy = options.prefetch;
         table_.configure(options.slots, *policy_);
         for (std::uint32_t layer = 0; layer < trace_.layers; ++layer)
@@ -82,6 +82,7 @@ private:
     std::optional<speculative_read> next_speculative(double now_s);
     bool worth_loading(float probability, residency_table::speculative_room room) const;
     prefetch_figures measured() const;
+    std::vector<layer_statistics> layer_rows() const;
 
     /// The clock goes on; the link speculates meanwhile.
     void pass_until(double then_s) {
@@ -92,10 +93,11 @@ private:
         counts_.compute_s += seconds;
         pass_until(now_s_ + seconds);
     }
-    void stall_until(double then_s) {
+    void stall_until(double then_s, std::int32_t layer) {
         if (then_s <= now_s_)
             return;
         counts_.stall_s += then_s - now_s_;
+        by_layer_.waited(layer, then_s - now_s_);
         pass_until(then_s);
     }
 
@@ -112,6 +114,7 @@ private:
     simulated_link link_;
     std::vector<std::uint32_t> layer_of_; // [model's layers]: the recording's
     double now_s_ = 0;
+    layer_counters by_layer_;
     std::uint64_t met_by_demand_ = 0; // waves with demand loads that found a speculative one running
     replay_counts counts_;
 
@@ -189,7 +192,7 @@ replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t co
     const std::int32_t number = trace_.layer_numbers[layer];
     const auto experts = std::span(order_).subspan(next_, count);
     while (link_.running() && !table_.fits(number, experts))
-        stall_until(link_.running()->end_s);
+        stall_until(link_.running()->end_s, number);
     hints_.wave_begins(number, simulated_time(now_s_));
     wave taken;
     table_.pin_wave(number, experts, taken.pins, prompt_only_, next_ > 0);
@@ -198,20 +201,23 @@ replayed_store::wave replayed_store::acquire(std::uint32_t layer, std::size_t co
     bool met = false;
     for (const auto& pin : taken.pins) {
         const bool resident = pin.state == slot_state::resident;
-        if (pin.speculative || pin.state == slot_state::empty)
+        if (pin.speculative || pin.state == slot_state::empty) {
             hints_.missed(number, pin.expert);
+            by_layer_.hinted(number, hints_.counts());
+        }
         double arrival_s = 0;
         if (pin.state == slot_state::loading)
             arrival_s = link_.running()->end_s; // one read at most is on its way without having been asked for
         if (pin.state == slot_state::empty) {
             met = link_.running().has_value();
+            by_layer_.loading(number);
             arrival_s = link_.load(now_s_, geometry_.read_s(layer));
             counts_.bytes += geometry_.expert_bytes[layer];
         }
         taken.arrivals_s.push_back(arrival_s);
         counts_.prefetch_joined += pin.state == slot_state::loading;
         ++(resident ? counts_.hits : counts_.demand_loads);
-        ++(resident ? counts_.layers[layer].hits : counts_.layers[layer].demand_loads);
+        by_layer_.visited({number, pin.expert}, resident, pin.speculative);
     }
     met_by_demand_ += met;
     return taken;
@@ -226,7 +232,7 @@ void replayed_store::play_wave(std::uint32_t layer, const wave& now) {
     for (std::size_t i = 0; i < now.pins.size(); ++i) {
         if (now.pins[i].state == slot_state::resident)
             continue;
-        stall_until(now.arrivals_s[i]);
+        stall_until(now.arrivals_s[i], trace_.layer_numbers[layer]);
         if (now.pins[i].state == slot_state::empty)
             table_.complete(now.pins[i].slot);
         compute(geometry_.expert_s(layer));
@@ -278,6 +284,7 @@ std::optional<speculative_read> replayed_store::next_speculative(double now_s) {
         }
         const auto layer = layer_of_[static_cast<std::size_t>(expert.layer)];
         counts_.bytes += geometry_.expert_bytes[layer];
+        by_layer_.loading_ahead(expert.layer);
         return speculative_read{*slot, expert, now_s + geometry_.read_s(layer)};
     }
     return std::nullopt;
@@ -308,6 +315,20 @@ prefetch_figures replayed_store::measured() const {
     return figures;
 }
 
+/// Every layer of the recording has one, visited or not.
+std::vector<layer_statistics> replayed_store::layer_rows() const {
+    std::vector<layer_statistics> rows(trace_.layers);
+    for (std::uint32_t layer = 0; layer < trace_.layers; ++layer)
+        rows[layer].layer = trace_.layer_numbers[layer];
+    for (auto& counted : by_layer_.shown(table_, 0)) {
+        auto& row = rows[layer_of_[static_cast<std::size_t>(counted.layer)]];
+        row = counted;
+        row.prefetch_wasted_bytes =
+            row.prefetch_wasted * geometry_.expert_bytes[layer_of_[static_cast<std::size_t>(counted.layer)]];
+    }
+    return rows;
+}
+
 replay_counts replayed_store::totals() const {
     replay_counts sum = counts_;
     const auto& speculation = table_.speculation();
@@ -319,6 +340,7 @@ replay_counts replayed_store::totals() const {
     sum.hints = hints_.counts();
     sum.link_s = link_.busy_s();
     sum.seconds = sum.compute_s + sum.stall_s;
+    sum.layers = layer_rows();
     return sum;
 }
 
@@ -335,10 +357,8 @@ replay_counts difference(replay_counts sum, const replay_counts& before) {
     for (const auto time :
          {&replay_counts::seconds, &replay_counts::compute_s, &replay_counts::stall_s, &replay_counts::link_s})
         sum.*time -= before.*time;
-    for (std::size_t layer = 0; layer < before.layers.size(); ++layer) {
-        sum.layers[layer].hits -= before.layers[layer].hits;
-        sum.layers[layer].demand_loads -= before.layers[layer].demand_loads;
-    }
+    for (std::size_t layer = 0; layer < before.layers.size(); ++layer)
+        sum.layers[layer] = sum.layers[layer].since(before.layers[layer]);
     return sum;
 }
 

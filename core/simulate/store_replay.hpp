@@ -2,6 +2,7 @@
 
 #include "core/base/error.hpp"
 #include "core/experts/eviction_policy.hpp"
+#include "core/experts/layer_statistics.hpp"
 #include "core/experts/prefetch_admission.hpp"
 #include "core/experts/prefetch_hints.hpp"
 #include "core/simulate/expert_walk.hpp"
@@ -26,10 +27,6 @@ struct replay_options {
     std::optional<replay_geometry> geometry = {}; ///< none: every expert weighs 1 byte and nothing takes any time
 };
 
-struct layer_counts {
-    std::uint64_t hits = 0, demand_loads = 0;
-};
-
 /// What an engine would have counted. Names as in expert_store_statistics.
 struct replay_counts {
     std::uint64_t steps = 0, tokens = 0, waves = 0;
@@ -38,13 +35,13 @@ struct replay_counts {
     std::uint64_t prefetch_joined = 0; ///< demand loads that found their read begun by a hint: one read, counted twice
     std::uint64_t bytes = 0;           ///< read, in demand and ahead of it
     hint_counts hints;
-    double seconds = 0;               ///< of all steps: compute_s + stall_s
-    double compute_s = 0;             ///< dense layers, experts, head
-    double stall_s = 0;               ///< waiting for experts
-    double link_s = 0;                ///< the link was reading; the rest of `seconds` it was idle
-    std::vector<layer_counts> layers; ///< [layers of the recording]
-    std::string policy;               ///< that was in force
-    bool bypass = false;              ///< below the floor
+    double seconds = 0;                   ///< of all steps: compute_s + stall_s
+    double compute_s = 0;                 ///< dense layers, experts, head
+    double stall_s = 0;                   ///< waiting for experts
+    double link_s = 0;                    ///< the link was reading; the rest of `seconds` it was idle
+    std::vector<layer_statistics> layers; ///< [layers of the recording], by the model's numbers; without regret
+    std::string policy;                   ///< that was in force
+    bool bypass = false;                  ///< below the floor
 
     double hit_rate() const noexcept {
         return hits + demand_loads == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(hits + demand_loads);

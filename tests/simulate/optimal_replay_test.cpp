@@ -80,6 +80,12 @@ TEST_CASE("no policy beats Belady, and more slots never make Belady worse") {
                     REQUIRE(counts);
                     CHECK(counts->hits <= bypassed.hits);
                     CHECK(counts->hits + counts->demand_loads == walk->wanted().size());
+                    auto layers = counts->layers;
+                    add_regret(layers, bypassed);
+                    std::int64_t regret = 0;
+                    for (const auto& layer : layers)
+                        regret += layer.regret_loads.value_or(0);
+                    CHECK(regret == static_cast<std::int64_t>(counts->demand_loads - bypassed.loads));
                 }
             }
             // Everything fits: each expert is loaded once.

@@ -65,6 +65,17 @@ void give_hints(expert_store& store, const expert_walk& walk, std::size_t step, 
     settle(store);
 }
 
+/// The same counts for each layer; times are no counts.
+void check_layers(const std::vector<layer_statistics>& engine, const std::vector<layer_statistics>& simulated) {
+    REQUIRE(engine.size() == simulated.size());
+    for (std::size_t layer = 0; layer < engine.size(); ++layer)
+        for (const auto counter :
+             {&layer_statistics::hits, &layer_statistics::demand_loads, &layer_statistics::loads,
+              &layer_statistics::prefetch_loads, &layer_statistics::prefetch_useful, &layer_statistics::prefetch_wasted,
+              &layer_statistics::hinted_misses, &layer_statistics::hinted_found})
+            CHECK(engine[layer].*counter == simulated[layer].*counter);
+}
+
 /// Plays the walk through the store as the layer loop does.
 void play(expert_store& store, const expert_walk& walk, trace_predictor* predictor = nullptr) {
     for (std::size_t step = 0; step < walk.steps(); ++step)
@@ -118,6 +129,7 @@ TEST_CASE("demand counters of simulator and store are equal: every policy, batch
                     CHECK(simulated->waves == engine.waves);
                     CHECK(simulated->bypass == engine.bypass);
                     CHECK(simulated->policy == engine.policy);
+                    check_layers(engine.layers, simulated->layers);
                 }
         }
     }
@@ -164,6 +176,7 @@ TEST_CASE("with time for every hint, the counters of prefetching are equal too")
                 CHECK(simulated->hints.absent == engine.hints.absent);
                 CHECK(simulated->hints.absent_chosen == engine.hints.absent_chosen);
                 CHECK(simulated->hints.misses == engine.hints.misses);
+                check_layers(engine.layers, simulated->layers);
             }
     }
 }

@@ -17,7 +17,16 @@ route_bench_row some_row() {
     row.source_bytes = 20e6;
     row.steps = 10;
     row.replayed_loads = 50;
-    row.optimal_loads = 40;
+    row.optimum = optimal_counts{.hits = 60, .loads = 40, .layer_loads = {15, 25}};
+    row.after.layers = {{.layer = 1, .hits = 20, .loads = 20}, {.layer = 2, .hits = 30, .loads = 30}};
+    row.before.layers = {{.layer = 1, .hits = 5, .loads = 10}};
+    row.after.compute_s = 20;
+    row.after.step_stall_s = 30;
+    row.after.slots = 8;
+    row.after.slots_all = 16;
+    row.after.slot_bytes = 1 << 20;
+    row.after.evictions = 1;
+    row.after.slots_to_halve = 12;
     row.before.hits = 100;
     row.after.hits = 150;
     row.after.demand_loads = 50;
@@ -43,6 +52,11 @@ TEST_CASE("a row shows differences, not totals, and its share of the bounds") {
     CHECK(shown["experts"]["demand_loads_optimal"] == 40);
     CHECK(shown["experts"]["regret_share"].get<double>() == doctest::Approx(0.2));
     CHECK(shown["decode_tok_s"] == 9);
+    REQUIRE(shown["experts"]["layers"].size() == 2);
+    CHECK(shown["experts"]["layers"][0]["hits"] == 15);
+    CHECK(shown["experts"]["layers"][0]["regret_loads"] == -5); // the optimum gives that layer less
+    CHECK(shown["experts"]["layers"][1]["regret_loads"] == 5);
+    CHECK(shown["verdict"] == "60 % of the time waited for experts; 4.0 MiB more budget would halve it");
     CHECK(shown["bounds"]["share_of_demand_only"].get<double>() == doctest::Approx(0.9));
     CHECK(route_bench_table({"model", 2, 0}, {some_row()}, false).find("10.00 (90 %)") != std::string::npos);
 }

@@ -40,6 +40,7 @@ printf '{"expert_bytes":{"0":1000000,"1":1000000,"2":1000000},"dense_bytes":{"0"
 expect 0 replay "$work/u.routes" --slots 12,24 --predictor oracle --prefetch always --geometry "$work/g.json" --json
 holds out '"prefetch_loads":[1-9]'
 holds out '"tokens_per_s":[0-9.]*[1-9]'
+holds out '"layers":\[{"layer":0,"hits":[1-9].*"recall":1.0,.*"stall_s":.*"regret_loads":-*[0-9]'
 expect 0 replay "$work/u.routes" --slots 12 --steps 7 --warm-up 2 --batch 4 --policy lru --json
 holds out '"steps":7'
 expect 0 replay "$work/u.routes" --slots 12

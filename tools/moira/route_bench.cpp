@@ -158,6 +158,8 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     if (auto done = measure_repeats(row, model, steps, disk, interrupted, progress); !done)
         return tl::unexpected(done.error());
     row.logits_hash = steps.hash();
+    row.after.add_regret(model.experts().regret());
+    row.lossy = model.lossy();
     const auto replayed = replay_demand(row, trace, model);
     if (!replayed)
         return tl::unexpected(replayed.error());
@@ -166,7 +168,7 @@ result<route_bench_row> measure_routes(model_room& room, const route_trace& trac
     auto optimum = replay_optimum(row, trace, model);
     if (!optimum)
         return tl::unexpected(optimum.error());
-    row.optimal_loads = *optimum;
+    row.optimum = std::move(*optimum);
     const double visits = static_cast<double>(replayed->hits + replayed->demand_loads);
     row.step_weight_bytes =
         bytes_per_token(weights, options.batch, visits / static_cast<double>(row.steps)) * options.batch;

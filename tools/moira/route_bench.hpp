@@ -2,6 +2,7 @@
 
 #include "actors/runtime_parts.hpp"
 #include "core/route/route_trace.hpp"
+#include "core/simulate/optimal_replay.hpp"
 #include "core/simulate/store_replay.hpp"
 #include "tools/moira/bench_run.hpp"
 #include "tools/moira/disk_probe.hpp"
@@ -38,11 +39,12 @@ struct route_bench_row {
     expert_store_statistics before, after;
     std::uint64_t steps = 0;
     std::uint64_t replayed_hits = 0, replayed_loads = 0; ///< what demand alone would be, see replay_store
-    std::optional<std::uint64_t> optimal_loads;          ///< see replay_optimum
+    std::optional<optimal_counts> optimum;               ///< see replay_optimum
     std::optional<route_expectation> expected;           ///< with hints; none: nobody gave any
     double source_bytes = 0;                             ///< of one expert in the checkpoint
     double wall_s = 0;                                   ///< of all measured steps
     std::string logits_hash;                             ///< of all sequences
+    std::vector<std::string> lossy;                      ///< the engine's levers
 };
 
 /// Tokens per second that this machine allows, from the probes' medians: what a step must read of memory and what it

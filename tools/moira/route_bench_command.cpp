@@ -149,6 +149,9 @@ result<exit_code> run_route_bench(const route_bench_request& request, command_co
         context.json ? print_json(array) : print_text(route_bench_table(call.setting, rows, context.colour));
     if (!printed)
         return tl::unexpected(printed.error());
+    if (!context.json)
+        for (const auto& row : rows)
+            std::fprintf(stderr, "batch %d: %s\n", row.options.batch, route_bench_verdict(row).c_str());
     return rows.size() == request.batches.size() ? exit_done : exit_interrupted;
 }
 

@@ -1,7 +1,6 @@
 #include "tools/moira/route_bench_replay.hpp"
 
 #include "core/execute/forced_routes.hpp"
-#include "core/simulate/optimal_replay.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -87,18 +86,17 @@ result<replay_counts> replay_demand(const route_bench_row& row, const route_trac
     return replay(row, for_model(trace, model.shape()), model.shape(), options_of(row, model), nullptr);
 }
 
-result<std::optional<std::uint64_t>> replay_optimum(const route_bench_row& row, const route_trace& trace,
-                                                    engine& model) {
+result<std::optional<optimal_counts>> replay_optimum(const route_bench_row& row, const route_trace& trace,
+                                                     engine& model) {
     const auto& shape = model.shape();
     const auto steps = static_cast<double>(row.options.warm_up) + static_cast<double>(row.steps);
-    const auto layers = static_cast<double>(shape.moe_layers());
-    if (steps * row.options.batch * layers * shape.moe.top_k * layers * shape.moe.experts > optimum_work_max)
-        return std::optional<std::uint64_t>();
+    if (steps * row.options.batch * shape.moe_layers() * shape.moe.top_k > optimum_uses_max)
+        return std::optional<optimal_counts>();
     const auto walk = walk_of(row, trace);
     if (!walk)
         return tl::unexpected(walk.error());
     return std::optional(
-        replay_optimally(*walk, row.after.slots, true, static_cast<std::uint64_t>(row.options.warm_up)).loads);
+        replay_optimally(*walk, row.after.slots, true, static_cast<std::uint64_t>(row.options.warm_up)));
 }
 
 result<route_expectation> replay_prefetch(const route_bench_row& row, const route_trace& trace, engine& model,

@@ -14,13 +14,13 @@ namespace moira {
 /// simulator's.
 result<replay_counts> replay_demand(const route_bench_row& row, const route_trace& trace, engine& model);
 
-/// Experts looked at by the search for the optimum: about two seconds.
-inline constexpr double optimum_work_max = 2e9;
+/// Uses of experts up to which the optimum is sought: about two seconds.
+inline constexpr double optimum_uses_max = 1 << 24;
 
 /// What Belady's optimum, which knows all that is to come, would have to load in its place; none: the search would take
-/// longer than optimum_work_max allows. Errors: the simulator's.
-result<std::optional<std::uint64_t>> replay_optimum(const route_bench_row& row, const route_trace& trace,
-                                                    engine& model);
+/// longer than optimum_uses_max allows. Errors: the simulator's.
+result<std::optional<optimal_counts>> replay_optimum(const route_bench_row& row, const route_trace& trace,
+                                                     engine& model);
 
 /// The same with the row's predictor and prefetch policy. Where the engine waited for its hints' loads
 /// (options.settle), reads take no time in the simulator either; what remains is

@@ -1,5 +1,7 @@
 #include "tools/moira/route_bench_report.hpp"
 
+#include "actors/request_json.hpp"
+#include "tools/moira/run_verdict.hpp"
 #include "tools/moira/text_table.hpp"
 
 #include <algorithm>
@@ -57,42 +59,62 @@ nlohmann::ordered_json expected_json(const route_bench_row& row) {
 
 /// Loads without prefetching that the optimum would not have needed, as a share of them.
 nlohmann::ordered_json regret_json(const route_bench_row& row) {
-    if (!row.optimal_loads)
+    if (!row.optimum)
         return nullptr;
-    const auto regretted = row.replayed_loads - std::min(*row.optimal_loads, row.replayed_loads);
+    const auto regretted = row.replayed_loads - std::min(row.optimum->loads, row.replayed_loads);
     return ratio(static_cast<double>(regretted), static_cast<double>(row.replayed_loads));
 }
 
-nlohmann::ordered_json experts_json(const route_bench_row& row) {
+/// Regret against the optimum of the same steps.
+std::vector<layer_statistics> layers_of(const route_bench_row& row) {
+    auto layers = row.after.since(row.before).layers;
+    for (auto& layer : layers)
+        layer.regret_loads.reset();
+    if (row.optimum)
+        add_regret(layers, *row.optimum);
+    return layers;
+}
+
+nlohmann::ordered_json row_experts_json(const route_bench_row& row) {
     const auto& a = row.after;
     const auto& b = row.before;
-    return {{"budget_bytes", a.budget_bytes},
-            {"slots", a.slots},
-            {"policy", a.policy},
-            {"bypass", a.bypass},
-            {"hits", a.hits - b.hits},
-            {"demand_loads", a.demand_loads - b.demand_loads},
-            {"demand_bytes", a.demand_bytes - b.demand_bytes},
-            {"hit_rate", hit_rate(row)},
-            {"demand_loads_without_prefetch", row.replayed_loads},
-            {"demand_loads_optimal",
-             row.optimal_loads ? nlohmann::ordered_json(*row.optimal_loads) : nlohmann::ordered_json()},
-            {"regret_share", regret_json(row)},
-            {"simulated", expected_json(row)},
-            {"prefetch_loads", a.prefetch_loads - b.prefetch_loads},
-            {"prefetch_useful", a.prefetch_useful - b.prefetch_useful},
-            {"prefetch_wasted", a.prefetch_wasted - b.prefetch_wasted},
-            {"prefetch_wasted_bytes", a.prefetch_wasted_bytes - b.prefetch_wasted_bytes},
-            {"prefetch_open", a.prefetch_open},
-            {"hints",
-             {{"given", a.hints.given - b.hints.given},
-              {"refused", a.hints.refused - b.hints.refused},
-              {"cancelled", a.hints.cancelled - b.hints.cancelled}}},
-            {"load_retries", a.load_retries - b.load_retries},
-            {"load_failures", a.load_failures - b.load_failures}};
+    return {
+        {"budget_bytes", a.budget_bytes},
+        {"slots", a.slots},
+        {"policy", a.policy},
+        {"bypass", a.bypass},
+        {"hits", a.hits - b.hits},
+        {"demand_loads", a.demand_loads - b.demand_loads},
+        {"demand_bytes", a.demand_bytes - b.demand_bytes},
+        {"hit_rate", hit_rate(row)},
+        {"demand_loads_without_prefetch", row.replayed_loads},
+        {"demand_loads_optimal", row.optimum ? nlohmann::ordered_json(row.optimum->loads) : nlohmann::ordered_json()},
+        {"regret_share", regret_json(row)},
+        {"simulated", expected_json(row)},
+        {"prefetch_loads", a.prefetch_loads - b.prefetch_loads},
+        {"prefetch_useful", a.prefetch_useful - b.prefetch_useful},
+        {"prefetch_wasted", a.prefetch_wasted - b.prefetch_wasted},
+        {"prefetch_wasted_bytes", a.prefetch_wasted_bytes - b.prefetch_wasted_bytes},
+        {"prefetch_open", a.prefetch_open},
+        {"hints",
+         {{"given", a.hints.given - b.hints.given},
+          {"refused", a.hints.refused - b.hints.refused},
+          {"cancelled", a.hints.cancelled - b.hints.cancelled}}},
+        {"load_retries", a.load_retries - b.load_retries},
+        {"load_failures", a.load_failures - b.load_failures},
+        {"layers", expert_layers_json(layers_of(row))}};
 }
 
 } // namespace
+
+std::string route_bench_verdict(const route_bench_row& row) {
+    runtime_statistics measured;
+    measured.experts = row.after.since(row.before);
+    measured.stall_s = measured.experts.step_stall_s;
+    measured.compute_s = measured.experts.compute_s + measured.stall_s;
+    measured.identity.lossy = row.lossy;
+    return verdict(verdict_facts_of(measured, spread_of(row.decode_tok_s).median));
+}
 
 nlohmann::ordered_json route_bench_json(const bench_setting& setting, const route_bench_row& row) {
     const auto decode = spread_of(row.decode_tok_s);
@@ -110,7 +132,7 @@ nlohmann::ordered_json route_bench_json(const bench_setting& setting, const rout
             {"compute_s", row.after.compute_s - row.before.compute_s},
             {"stall_s", row.after.step_stall_s - row.before.step_stall_s},
             {"link_idle_s", row.after.link_idle_s - row.before.link_idle_s},
-            {"experts", experts_json(row)},
+            {"experts", row_experts_json(row)},
             {"disk_gb_s", spread_json(spread_of(row.disk_gb_s))},
             {"disk_direct", row.disk_direct},
             {"memory_gb_s", spread_json(spread_of(row.memory_gb_s))},
@@ -122,7 +144,8 @@ nlohmann::ordered_json route_bench_json(const bench_setting& setting, const rout
               {"overlap_tok_s", bounds.overlap_tok_s},
               {"share_of_demand_only", ratio(decode.median, bounds.demand_only_tok_s)},
               {"share_of_overlap", ratio(decode.median, bounds.overlap_tok_s)}}},
-            {"logits_hash", row.logits_hash}};
+            {"logits_hash", row.logits_hash},
+            {"verdict", route_bench_verdict(row)}};
 }
 
 std::string route_bench_table(const bench_setting& setting, const std::vector<route_bench_row>& rows, bool colour) {

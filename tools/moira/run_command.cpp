@@ -64,12 +64,6 @@ std::string verdict_of(const runtime_statistics& statistics, const generation_re
     return verdict(verdict_facts_of(statistics, decode_speed(outcome)));
 }
 
-nlohmann::ordered_json experts_of(const expert_store_statistics& experts) {
-    auto value = experts_json(experts);
-    value["layers"] = expert_layers_json(experts);
-    return value;
-}
-
 nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_statistics& statistics,
                                 const generation_result& outcome) {
     const auto& identity = runtime.identity();
@@ -88,7 +82,7 @@ nlohmann::ordered_json run_json(const local_runtime& runtime, const runtime_stat
             {"decode_tok_s", decode_speed(outcome)},
             {"itl_ms", {{"p50", percentile(outcome.itl_ms, 0.5)}, {"p99", percentile(outcome.itl_ms, 0.99)}}},
             {"overhead_us", {{"p50", statistics.overhead_us_p50}, {"p99", statistics.overhead_us_p99}}},
-            {"experts", experts_of(statistics.experts)},
+            {"experts", experts_report_json(statistics.experts)},
             {"speculation", speculation_json(identity, outcome.speculation)},
             {"plugins", identity.plugins},
             {"lossy", identity.lossy},

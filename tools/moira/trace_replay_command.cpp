@@ -1,3 +1,4 @@
+#include "actors/request_json.hpp"
 #include "config/byte_size.hpp"
 #include "core/route/trace_predictor.hpp"
 #include "core/route/trace_pruning.hpp"
@@ -194,6 +195,12 @@ private:
     std::optional<replay_geometry> geometry_;
 };
 
+nlohmann::ordered_json layers_json(const replay_row& row) {
+    auto layers = row.counts.layers;
+    add_regret(layers, row.place.optimal_bypass);
+    return expert_layers_json(layers);
+}
+
 nlohmann::ordered_json row_json(const replay_row& row, bool weighed, bool pruned) {
     const auto& counts = row.counts;
     const auto timed = [weighed](double value) {
@@ -230,7 +237,8 @@ nlohmann::ordered_json row_json(const replay_row& row, bool weighed, bool pruned
             {"evictions", counts.evictions},
             {"bypass", counts.bypass},
             {"unpruned_demand_loads", pruned ? nlohmann::ordered_json(row.unpruned_loads) : nullptr},
-            {"misses_saved", pruned ? nlohmann::ordered_json(row.misses_saved()) : nullptr}};
+            {"misses_saved", pruned ? nlohmann::ordered_json(row.misses_saved()) : nullptr},
+            {"layers", layers_json(row)}};
 }
 
 std::string number(const char* format, double value) {

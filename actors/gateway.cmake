@@ -13,7 +13,7 @@ target_link_libraries(moira_tcp_server PUBLIC moira_line_protocol moira_http_pro
 
 # The load generator's side of the same protocols, for `moira bench serve`; no CAF either.
 add_library(moira_load_client STATIC
-  http_load_protocol.cpp http_reply_reader.cpp load_client.cpp load_connection.cpp load_protocol.cpp)
+  http_load_protocol.cpp http_reply_reader.cpp load_client.cpp load_connection.cpp load_protocol.cpp told_statistics.cpp)
 target_link_libraries(moira_load_client PUBLIC moira_line_protocol PRIVATE moira_dep_asio Threads::Threads)
 
 # The files that join them with CAF; they belong to moira_actors.

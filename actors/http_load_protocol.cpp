@@ -1,6 +1,7 @@
 #include "actors/http_reply_reader.hpp"
 #include "actors/load_protocol.hpp"
 #include "actors/request_json.hpp"
+#include "actors/told_statistics.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -50,6 +51,12 @@ public:
         forget();
         open_ = facts_ = true;
         return head("GET /v1/models") + "\r\n";
+    }
+
+    std::string ask_statistics() override {
+        forget();
+        open_ = metrics_ = true;
+        return head("GET /metrics") + "\r\n";
     }
 
     std::string ask(const load_request& request) override {
@@ -106,7 +113,7 @@ private:
         body_.clear();
         reason_.clear();
         tokens_ = 0;
-        open_ = facts_ = done_ = cancelled_ = false;
+        open_ = facts_ = metrics_ = done_ = cancelled_ = false;
     }
 
     reply_news end_with(reply_news news) {
@@ -195,6 +202,10 @@ private:
         if (streaming()) {
             if (!done_ && reason_.empty())
                 reason_ = "connection_closed";
+        } else if (metrics_ && reader_.status() == 200) {
+            news.facts.emplace();
+            if (auto told = told_statistics(std::string_view(body_)))
+                news.facts->statistics = std::make_shared<const runtime_statistics>(std::move(*told));
         } else {
             const auto answer = object_of(body_);
             read_whole(answer);
@@ -229,7 +240,7 @@ private:
     std::string host_, key_, model_, body_, reason_;
     http_reply_reader reader_;
     std::uint64_t tokens_ = 0;
-    bool open_ = false, facts_ = false, done_ = false, cancelled_ = false;
+    bool open_ = false, facts_ = false, metrics_ = false, done_ = false, cancelled_ = false;
 };
 
 } // namespace

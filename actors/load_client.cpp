@@ -227,9 +227,9 @@ result<load_server_facts> facts_of(const reply_news& news, const load_target& ta
                                     "; is a server running there, and does it speak this protocol?");
 }
 
-} // namespace
-
-result<load_server_facts> ask_load_target(const load_options& options, const std::function<bool()>& interrupted) {
+/// One question over a connection of its own.
+result<load_server_facts> ask_once(const load_options& options, const std::function<bool()>& interrupted,
+                                   void (load_connection::*question)()) {
     asio::io_context io;
     const auto peers = resolve(io, options.protocol.target);
     if (!peers)
@@ -237,7 +237,7 @@ result<load_server_facts> ask_load_target(const load_options& options, const std
     std::optional<reply_news> answer;
     const auto connection = std::make_shared<load_connection>(
         io, 0, options, *peers, [&](std::size_t, const reply_news& news, clock_type::time_point) { answer = news; });
-    connection->ask_facts();
+    (*connection.*question)();
     while (!answer) {
         if (interrupted && interrupted())
             break;
@@ -251,6 +251,18 @@ result<load_server_facts> ask_load_target(const load_options& options, const std
     if (!answer)
         return fail(errc::cancelled, "interrupted before the server answered");
     return facts_of(*answer, options.protocol.target);
+}
+
+} // namespace
+
+result<load_server_facts> ask_load_target(const load_options& options, const std::function<bool()>& interrupted) {
+    return ask_once(options, interrupted, &load_connection::ask_facts);
+}
+
+std::shared_ptr<const runtime_statistics> ask_load_statistics(const load_options& options,
+                                                              const std::function<bool()>& interrupted) {
+    const auto told = ask_once(options, interrupted, &load_connection::ask_statistics);
+    return told ? told->statistics : nullptr;
 }
 
 result<load_outcome> run_load(const load_options& options, const load_plan& plan,

@@ -63,6 +63,10 @@ using load_progress_function = std::function<void(const load_outcome& so_far, st
 /// no sensible answer), unauthorized and others that the server names, cancelled.
 result<load_server_facts> ask_load_target(const load_options& options, const std::function<bool()>& interrupted);
 
+/// The same for its counters. Null: it tells none, or does not answer.
+std::shared_ptr<const runtime_statistics> ask_load_statistics(const load_options& options,
+                                                              const std::function<bool()>& interrupted);
+
 /// Sends a plan's requests over `clients` connections and measures. Runs on the calling thread. When `interrupted`
 /// (asked about every 20 ms) says so, what is open counts as cancelled. A refused connection is a failed request.
 /// Errors: invalid_argument (unknown host, nothing to send).

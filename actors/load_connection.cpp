@@ -19,18 +19,22 @@ load_connection::load_connection(asio::io_context& io, std::size_t index, const 
       protocol_(make_load_protocol(options.protocol)), input_(read_bytes), heard_(clock::now()) {}
 
 void load_connection::send(const load_request& request) {
-    transmit(false, request);
+    transmit([&] { return protocol_->ask(request); });
 }
 
 void load_connection::ask_facts() {
-    transmit(true, {});
+    transmit([this] { return protocol_->ask_facts(); });
 }
 
-void load_connection::transmit(bool facts, const load_request& request) {
+void load_connection::ask_statistics() {
+    transmit([this] { return protocol_->ask_statistics(); });
+}
+
+void load_connection::transmit(const std::function<std::string()>& question) {
     open_ = true;
     heard_ = clock::now();
     const std::string greeting = connected_ ? std::string() : protocol_->greet();
-    output_ = greeting + (facts ? protocol_->ask_facts() : protocol_->ask(request));
+    output_ = greeting + question();
     if (connected_)
         write();
     else

@@ -22,6 +22,7 @@ public:
     /// One request at a time; its news come through `on_news`, the last one ended.
     void send(const load_request& request);
     void ask_facts();
+    void ask_statistics();
 
     /// Ends an open request that has waited too long.
     void sweep(clock::time_point now);
@@ -30,7 +31,7 @@ public:
     void cut();
 
 private:
-    void transmit(bool facts, const load_request& request);
+    void transmit(const std::function<std::string()>& question);
     void connect();
     void write();
     void read();

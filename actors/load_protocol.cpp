@@ -1,6 +1,7 @@
 #include "actors/load_protocol.hpp"
 
 #include "actors/request_json.hpp"
+#include "actors/told_statistics.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -42,6 +43,8 @@ public:
         id_.clear();
         return "{\"stats\":true}\n";
     }
+
+    std::string ask_statistics() override { return ask_facts(); }
 
     std::string ask(const load_request& request) override {
         open_ = true;
@@ -113,6 +116,8 @@ private:
             facts.vocabulary = static_cast<std::int32_t>(size);
         if (const auto size = whole_number(stats, "context_max"); size > 0 && size <= INT32_MAX)
             facts.context_max = static_cast<std::int32_t>(size);
+        if (auto told = told_statistics(stats))
+            facts.statistics = std::make_shared<const runtime_statistics>(std::move(*told));
         news.facts = std::move(facts);
         news.state = reply_news::outcome::completed;
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/runtime_statistics.hpp"
 #include "core/base/error.hpp"
 #include "core/base/ids.hpp"
 
@@ -45,6 +46,7 @@ struct load_request {
 struct load_server_facts {
     std::string model;
     std::optional<std::int32_t> vocabulary, context_max;
+    std::shared_ptr<const runtime_statistics> statistics; ///< of told_statistics; null: it tells none
 };
 
 /// What newly received bytes say about the one request that is open.
@@ -65,6 +67,9 @@ public:
 
     /// The bytes of a question about the server, answered with `facts`.
     virtual std::string ask_facts() = 0;
+
+    /// The same where an answer's `statistics` are what is wanted.
+    virtual std::string ask_statistics() = 0;
 
     /// The bytes of a request.
     virtual std::string ask(const load_request& request) = 0;

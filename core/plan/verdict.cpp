@@ -14,6 +14,9 @@ constexpr double stall_share_min = 0.05;
 /// Fewer loads say nothing about a prefetcher.
 constexpr std::uint64_t prefetch_loads_min = 32;
 constexpr double prefetch_wasted_share_max = 0.5;
+/// Below them, no policy could do much better, or nobody knows.
+constexpr double regret_share_min = 0.1;
+constexpr std::uint64_t regret_loads_min = 256;
 
 std::string percent(double share) {
     return std::to_string(std::lround(100 * share)) + " %";
@@ -41,6 +44,8 @@ std::string remedy(const verdict_facts& facts) {
 
 std::string waiting_part(const verdict_facts& facts, double share) {
     std::string text = percent(share) + " of the time waited for experts; " + remedy(facts);
+    if (facts.regret_share && *facts.regret_share >= regret_share_min && facts.regret_loads >= regret_loads_min)
+        text += "; a perfect cache of this size would have loaded " + percent(*facts.regret_share) + " less";
     if (facts.bypass)
         text += "; the budget is below one token's experts, so most of them are read anew for every token";
     return text;

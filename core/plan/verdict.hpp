@@ -19,6 +19,8 @@ struct verdict_facts {
     bool bypass = false;                              ///< fewer slots than one token uses
     std::optional<std::uint64_t> slots_to_halve = {}; ///< with so many, half as many loads; none: unknown
     std::optional<double> bandwidth_share = {};       ///< of the memory's, where it was measured
+    std::optional<double> regret_share = {};          ///< of the loads: what the optimum would have saved
+    std::uint64_t regret_loads = 0;                   ///< of which it is a share
     std::vector<std::string> lossy;
 };
 

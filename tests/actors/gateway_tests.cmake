@@ -10,5 +10,5 @@ moira_test(http_server http_server_test.cpp http_replies.cpp tcp_client.cpp fake
   LIBRARIES moira_tcp_server Threads::Threads LABELS fast)
 moira_test(tcp_gateway tcp_gateway_test.cpp http_replies.cpp tcp_client.cpp
   LIBRARIES moira_actors moira_dep_json CAF::core LABELS fast)
-moira_test(load_client load_client_test.cpp load_protocol_test.cpp fake_runtime.cpp
+moira_test(load_client load_client_test.cpp load_protocol_test.cpp told_statistics_test.cpp fake_runtime.cpp
   LIBRARIES moira_load_client moira_tcp_server Threads::Threads LABELS fast)

@@ -58,6 +58,9 @@ TEST_CASE("all requests of a plan are sent, answered and timed") {
     CHECK(outcome->tokens == 500);
     CHECK(outcome->ttft_ms.size() == 100);
     CHECK(outcome->itl_ms.size() == 400);
+    const auto told = ask_load_statistics(place.options(1), {});
+    REQUIRE(told);
+    CHECK(told->experts.hits == 0); // a runtime that only pretends
     CHECK(outcome->latency_ms.size() == 100);
     CHECK(outcome->late_ms.empty());
     CHECK(outcome->elapsed_s > 0);
@@ -171,6 +174,7 @@ TEST_CASE("a silent server ends in a timeout, a dead one in refused connections"
     const auto facts = ask_load_target(options, {});
     REQUIRE_FALSE(facts);
     CHECK(facts.error().code == errc::io_error);
+    CHECK_FALSE(ask_load_statistics(options, {}));
 }
 
 TEST_CASE("a key is shown first, and a wrong one is told apart") {

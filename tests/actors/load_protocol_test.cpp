@@ -149,6 +149,29 @@ TEST_CASE("both protocols ask the server about itself") {
     CHECK(news.facts->model == "m1");
     CHECK(news.facts->context_max == 2048);
     CHECK_FALSE(news.facts->vocabulary);
+    CHECK_FALSE(news.facts->statistics);
+}
+
+TEST_CASE("both protocols ask for counters: lines get them with the facts, HTTP from the metrics") {
+    const auto lines = make_line_load_protocol("");
+    CHECK(lines->ask_statistics() == "{\"stats\":true}\n");
+    auto news = lines->receive("{\"stats\":{\"compute_s\":7}}\n");
+    REQUIRE(news.facts);
+    REQUIRE(news.facts->statistics);
+    CHECK(news.facts->statistics->compute_s == 7);
+
+    const auto http = make_http_load_protocol(http_options("secret"));
+    const auto answered = [&http](const std::string& status, const std::string& body) {
+        CHECK(http->ask_statistics().starts_with("GET /metrics HTTP/1.1\r\nHost: example:8080\r\n"));
+        return feed(*http,
+                    "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body, 3);
+    };
+    news = answered("200 OK", "# HELP\nmoira_compute_seconds 8\n");
+    REQUIRE(news.facts);
+    REQUIRE(news.facts->statistics);
+    CHECK(news.facts->statistics->compute_s == 8);
+    CHECK_FALSE(answered("200 OK", "other_seconds 8\n").facts->statistics);
+    CHECK(answered("404 Not Found", "{}").state == outcome::failed);
 }
 
 TEST_CASE("HTTP: server-sent events count as tokens, whatever the pieces and chunks") {

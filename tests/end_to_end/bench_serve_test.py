@@ -45,6 +45,11 @@ class Lines(unittest.TestCase):
         self.assertAlmostEqual(report["tok_s"], report["tokens"] / report["elapsed_s"])
         after = self.server.statistics()
         self.assertEqual(after["prompt_tokens"] - before["prompt_tokens"], 12 * 20)
+        self.assertRegex(report["verdict"], "waited for experts|all experts fit")
+        experts = after["experts"]
+        self.assertGreater(experts["regret"]["uses"], 0)
+        self.assertEqual(sum(layer["regret_loads"] for layer in experts["layers"]),
+                         experts["regret"]["loads"] - experts["regret"]["optimal_loads"])
 
     def test_a_recorded_workload_is_replayed_and_cut_to_the_context(self):
         code, report, err = load(self.target, "--clients", "8", "--workload", TRACE, "--requests", "10", "--speedup", "50",
@@ -62,6 +67,7 @@ class Lines(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("2 completed, 0 failed", done.stdout)
         self.assertNotIn("between tokens", done.stdout)
+        self.assertRegex(done.stdout, "(?m)^verdict: .")
         self.assertEqual(done.stderr, "")
 
     def test_ctrl_c_prints_what_was_measured(self):
@@ -168,6 +174,7 @@ class Http(unittest.TestCase):
         self.assertEqual((report["completed"], report["failed"]), (7, 1))
         self.assertEqual(report["failures"], {"queue_full": 1})
         self.assertEqual(report["tokens"], 28)
+        self.assertIsNone(report["verdict"])  # that server tells no counters
         self.assertEqual(report["model"], "some-model")
         self.assertEqual({request["model"] for request in self.server.requests}, {"some-model"})
 

@@ -88,6 +88,21 @@ TEST_CASE("a run that computed shows its speed; one that did nothing says that")
     CHECK(holds(verdict(dense), "no routed expert"));
 }
 
+TEST_CASE("what a perfect cache would have saved is said where it is much and was seen often") {
+    auto facts = half_resident(7.2);
+    facts.slots_to_halve = 190;
+    facts.regret_share = 0.31;
+    facts.regret_loads = 5000;
+    CHECK(verdict(facts) ==
+          "72 % of the time waited for experts; 1.4 GiB more budget would halve it; a perfect cache of "
+          "this size would have loaded 31 % less");
+    facts.regret_share = 0.04;
+    CHECK_FALSE(holds(verdict(facts), "perfect"));
+    facts.regret_share = 0.31;
+    facts.regret_loads = 100;
+    CHECK_FALSE(holds(verdict(facts), "perfect"));
+}
+
 TEST_CASE("a stall that is longer than the steps counts as all of them") {
     CHECK(holds(verdict(half_resident(20)), "100 %"));
 }

@@ -21,6 +21,8 @@ TEST_CASE("a verdict speaks of all experts that were asked for, drafts' and modu
     statistics.experts.slots_to_halve = 190;
     CHECK(verdict(verdict_facts_of(statistics, 0)) ==
           "72 % of the time waited for experts; 1.4 GiB more budget would halve it");
+    statistics.experts.regret = expert_regret{.uses = 4000, .loads = 1000, .optimal_loads = 690};
+    CHECK(verdict(verdict_facts_of(statistics, 0)).find("would have loaded 31 % less") != std::string::npos);
     statistics.identity.lossy = {"experts.precision=fp8"};
     CHECK(verdict(verdict_facts_of(statistics, 0)).find("lossy: experts.precision=fp8") != std::string::npos);
 }
@@ -33,7 +35,9 @@ TEST_CASE("the table of layers has a line each, and is empty where nobody asked"
     experts.layers[0].hits = 3;
     experts.layers[0].demand_loads = 1;
     experts.layers[1].layer = 2;
+    experts.layers[1].regret_loads = -7;
     const auto text = layer_table(experts, false);
     CHECK(std::count(text.begin(), text.end(), '\n') == 3);
     CHECK(text.find("75.0 %") != std::string::npos);
+    CHECK(text.find(" -7") != std::string::npos);
 }

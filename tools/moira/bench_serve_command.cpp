@@ -1,4 +1,5 @@
 #include "actors/load_client.hpp"
+#include "actors/told_statistics.hpp"
 #include "core/base/read_only_file.hpp"
 #include "tools/moira/bench_numbers.hpp"
 #include "tools/moira/command_line.hpp"
@@ -6,6 +7,7 @@
 #include "tools/moira/input_text.hpp"
 #include "tools/moira/load_model.hpp"
 #include "tools/moira/load_report.hpp"
+#include "tools/moira/run_verdict.hpp"
 #include "tools/moira/workload_trace.hpp"
 
 #include <cstdio>
@@ -150,6 +152,16 @@ std::size_t fit_to_server(load_sources& from, load_options& connection, const lo
     return fit_workload(from.rows, {options.speedup, context, options.max_tokens});
 }
 
+/// Of the time of the load; empty where the server tells no counters, or is gone.
+std::string verdict_of_server(const load_options& connection, const std::shared_ptr<const runtime_statistics>& before,
+                              const load_outcome& outcome, const std::function<bool()>& interrupted) {
+    if (!before || outcome.interrupted)
+        return {};
+    const auto after = ask_load_statistics(connection, interrupted);
+    return after ? verdict(verdict_facts_of(statistics_between(*before, *after), tokens_per_second(outcome)))
+                 : std::string();
+}
+
 result<exit_code> run_bench_serve(const serve_load_options& options, command_context& context) {
     auto connection = connection_options(options);
     if (!connection)
@@ -161,6 +173,7 @@ result<exit_code> run_bench_serve(const serve_load_options& options, command_con
     const auto facts = ask_load_target(*connection, interrupted);
     if (!facts)
         return tl::unexpected(facts.error());
+    const auto before = ask_load_statistics(*connection, interrupted);
     load_setting setting;
     setting.rows_cut = fit_to_server(*from, *connection, *facts);
     load_plan plan;
@@ -179,6 +192,7 @@ result<exit_code> run_bench_serve(const serve_load_options& options, command_con
     setting.clients = options.clients;
     setting.requests = plan.requests;
     setting.stream = options.stream;
+    setting.verdict = verdict_of_server(*connection, before, *outcome, interrupted);
     return report(setting, *outcome, context);
 }
 

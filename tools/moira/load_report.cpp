@@ -16,10 +16,6 @@ nlohmann::ordered_json percentiles(const std::vector<double>& values) {
     return {{"p50", value_at_share(values, 0.5)}, {"p99", value_at_share(values, 0.99)}};
 }
 
-double tokens_per_second(const load_outcome& outcome) {
-    return outcome.elapsed_s > 0 ? static_cast<double>(outcome.tokens) / outcome.elapsed_s : 0;
-}
-
 std::string rounded(double value) {
     std::array<char, 32> text{};
     std::snprintf(text.data(), text.size(), value < 10 ? "%.2f" : "%.1f", value);
@@ -32,6 +28,10 @@ void add_times(text_table& table, const std::string& name, const std::vector<dou
 }
 
 } // namespace
+
+double tokens_per_second(const load_outcome& outcome) {
+    return outcome.elapsed_s > 0 ? static_cast<double>(outcome.tokens) / outcome.elapsed_s : 0;
+}
 
 nlohmann::ordered_json load_report_json(const load_setting& setting, const load_outcome& outcome) {
     nlohmann::ordered_json json{
@@ -47,6 +47,8 @@ nlohmann::ordered_json load_report_json(const load_setting& setting, const load_
     json["elapsed_s"] = outcome.elapsed_s;
     json["rows_cut"] = setting.rows_cut;
     json["interrupted"] = outcome.interrupted;
+    json["verdict"] =
+        setting.verdict.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(setting.verdict);
     json["failures"] = nlohmann::ordered_json::object();
     for (const auto& [code, count] : outcome.failures)
         json["failures"][code] = count;
@@ -73,6 +75,8 @@ std::string load_report_text(const load_setting& setting, const load_outcome& ou
         text += table.print(colour);
     for (const auto& [code, count] : outcome.failures)
         text += "failed with " + code + ": " + std::to_string(count) + "\n";
+    if (!setting.verdict.empty())
+        text += "verdict: " + setting.verdict + "\n";
     return text;
 }
 

@@ -37,6 +37,10 @@ verdict_facts verdict_facts_of(const runtime_statistics& statistics, double tok_
     facts.bypass = experts.bypass;
     if (experts.slots_to_halve > 0)
         facts.slots_to_halve = experts.slots_to_halve;
+    if (experts.regret) {
+        facts.regret_share = experts.regret->share();
+        facts.regret_loads = experts.regret->loads;
+    }
     facts.lossy = statistics.identity.lossy;
     return facts;
 }
@@ -44,13 +48,17 @@ verdict_facts verdict_facts_of(const runtime_statistics& statistics, double tok_
 std::string layer_table(const expert_store_statistics& experts, bool colour) {
     if (experts.layers.empty())
         return {};
-    text_table table({"LAYER", "HITS", "LOADS", "HIT RATE", "READ AHEAD", "USED", "RECALL", "STALL MS"});
+    text_table table(
+        {"LAYER", "HITS", "LOADS", "HIT RATE", "READ AHEAD", "USED", "WASTED MIB", "RECALL", "STALL MS", "REGRET"});
     for (const auto& layer : experts.layers) {
-        std::array<char, 32> stall{};
+        std::array<char, 32> stall{}, wasted{};
         std::snprintf(stall.data(), stall.size(), "%.1f", 1e3 * layer.stall_s);
+        std::snprintf(wasted.data(), wasted.size(), "%.1f",
+                      static_cast<double>(layer.prefetch_wasted_bytes) / (1 << 20));
         table.add({std::to_string(layer.layer), std::to_string(layer.hits), std::to_string(layer.demand_loads),
                    percent(layer.hit_rate()), std::to_string(layer.prefetch_loads),
-                   std::to_string(layer.prefetch_useful), percent(layer.recall()), stall.data()});
+                   std::to_string(layer.prefetch_useful), wasted.data(), percent(layer.recall()), stall.data(),
+                   layer.regret_loads ? std::to_string(*layer.regret_loads) : "-"});
     }
     return table.print(colour);
 }

@@ -396,12 +396,12 @@ result<replay_counts> replay_store(const expert_walk& walk, const replay_options
         return tl::unexpected(model_layers.error());
     replayed_store store(walk, options, *model_layers, policy, predictor);
     replay_counts before;
-    for (std::size_t step = 0; step < walk.steps(); ++step) {
+    const auto steps = static_cast<std::size_t>(std::min<std::uint64_t>(walk.steps(), options.steps_max));
+    for (std::size_t step = 0; step < steps; ++step) {
         if (step == options.warm_up_steps)
             before = store.totals();
         store.play(step);
-        if (progress && step % progress_steps == 0 &&
-            progress(static_cast<double>(step) / static_cast<double>(walk.steps())))
+        if (progress && step % progress_steps == 0 && progress(static_cast<double>(step) / static_cast<double>(steps)))
             return fail(errc::cancelled, "stopped after " + std::to_string(step) + " steps");
     }
     return difference(store.totals(), before);

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ struct replay_options {
                                       ///< wave of its own: as expert_store::travelling_max()
     std::uint32_t layers_ahead = 1;   ///< hints after a layer: for so many layers behind it, into the next step too
     std::uint64_t warm_up_steps = 0;  ///< played first and not counted
+    /// Steps of the walk behind these are not played: they are what the last steps' hints are for.
+    std::uint64_t steps_max = std::numeric_limits<std::uint64_t>::max();
     std::optional<replay_geometry> geometry = {}; ///< none: every expert weighs 1 byte and nothing takes any time
 };
 

@@ -99,12 +99,13 @@ replay_counts simulate(const model_shape& shape, const expert_store_statistics& 
     walk_options side_by_side;
     side_by_side.batch = static_cast<std::uint32_t>(rows);
     side_by_side.repeat = true;
-    side_by_side.steps_max = static_cast<std::uint64_t>(steps);
+    side_by_side.steps_max = static_cast<std::uint64_t>(steps) + 1; // the last step hints at the one behind it
     const auto walk = expert_walk::create(trace, side_by_side);
     REQUIRE(walk);
     replay_options options;
     options.slots = static_cast<slot_index>(store.slots);
     options.model_layers = shape.layers;
+    options.steps_max = static_cast<std::uint64_t>(steps);
     const auto policy = make_eviction_policy(store.bypass ? "lru" : store.policy,
                                              {shape.layers, shape.moe.experts, shape.moe_layers()});
     REQUIRE(policy);

@@ -173,6 +173,24 @@ TEST_CASE("warm-up is played and not counted") {
     CHECK(later.demand_loads < all.demand_loads);
 }
 
+TEST_CASE("steps behind the last one that is played are only hinted at") {
+    const auto trace = small_trace({.sequences = 2, .tokens = 60}, 2);
+    const auto oracle = make_trace_predictor("oracle", trace);
+    REQUIRE(oracle);
+    const auto longer = expert_walk::create(trace, {.steps_max = 11}),
+               shorter = expert_walk::create(trace, {.steps_max = 10});
+    REQUIRE(longer);
+    REQUIRE(shorter);
+    replay_options options{.slots = 12, .prefetch = {.mode = prefetch_mode::always}};
+    const auto until_end = replayed(*shorter, options, "lru", oracle->get());
+    options.steps_max = 10;
+    const auto stopped = replayed(*longer, options, "lru", oracle->get());
+    CHECK(stopped.steps == 10);
+    CHECK(stopped.hits == until_end.hits);
+    CHECK(stopped.demand_loads == until_end.demand_loads);
+    CHECK(stopped.hints.given == until_end.hints.given + 2); // top 2 of the first layer of the eleventh step
+}
+
 TEST_CASE("a replay can be stopped, and numbers that do not fit the recording are refused") {
     const auto trace = small_trace({}, 1);
     const auto walk = expert_walk::create(trace, {});

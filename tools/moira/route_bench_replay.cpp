@@ -24,21 +24,23 @@ replay_options options_of(const route_bench_row& row, engine& model) {
     options.model_layers = model.shape().layers;
     options.travelling_max = static_cast<std::uint32_t>(model.experts().travelling_max());
     options.warm_up_steps = static_cast<std::uint64_t>(row.options.warm_up);
+    options.steps_max = options.warm_up_steps + row.steps;
     return options;
 }
 
-/// The steps of the bench, warm-up included.
-result<expert_walk> walk_of(const route_bench_row& row, const route_trace& trace) {
+/// The steps of the bench, warm-up included, and `more` behind them.
+result<expert_walk> walk_of(const route_bench_row& row, const route_trace& trace, std::uint64_t more = 0) {
     walk_options side_by_side;
     side_by_side.batch = static_cast<std::uint32_t>(row.options.batch);
     side_by_side.repeat = true;
-    side_by_side.steps_max = static_cast<std::uint64_t>(row.options.warm_up) + row.steps;
+    side_by_side.steps_max = static_cast<std::uint64_t>(row.options.warm_up) + row.steps + more;
     return expert_walk::create(trace, side_by_side);
 }
 
 result<replay_counts> replay(const route_bench_row& row, const route_trace& trace, const model_shape& shape,
                              const replay_options& options, trace_predictor* predictor) {
-    const auto walk = walk_of(row, trace);
+    // The engine's last step hints at one that nobody runs.
+    const auto walk = walk_of(row, trace, 1);
     if (!walk)
         return tl::unexpected(walk.error());
     // A policy that the store replaced below the floor is replaced here too.

@@ -15,11 +15,12 @@ constexpr std::int32_t layers = 2, experts = 8;
 
 struct tested_window {
     std::unique_ptr<eviction_policy> policy = make_lru_policy(false);
-    residency_table table{{.layers = layers, .experts = experts, .slots_max = 4, .base_address = 1, .slot_bytes = 1}};
+    residency_table table;
     visit_window window{layers, experts};
     std::vector<residency_table::pin> pins;
 
-    explicit tested_window(slot_index slots) {
+    explicit tested_window(slot_index slots)
+        : table({.layers = layers, .experts = experts, .slots_max = 4, .base_address = 1, .slot_bytes = 1}) {
         table.configure(slots, *policy);
         window.restart(slots, table);
     }

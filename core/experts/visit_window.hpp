@@ -12,7 +12,7 @@
 namespace moira {
 
 /// Uses of experts that a store remembers at most, for the question what an optimum would have loaded: some 170 tokens
-/// of 48 layers with top 8, in 320 KiB. Answering costs about 10 ms of a core.
+/// of 48 layers with top 8, in 320 KiB. Answering takes a few milliseconds of a core.
 inline constexpr std::size_t regret_window_uses_max = std::size_t{1} << 16;
 
 /// The latest visits of a store, and what was in memory before the first of them.

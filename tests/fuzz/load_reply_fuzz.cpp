@@ -16,9 +16,9 @@ struct ending {
 };
 
 /// Answers one question with `bytes` in pieces of `piece`, then closes.
-ending answer(load_protocol& protocol, bool facts, std::string_view bytes, std::size_t piece) {
+ending answer(load_protocol& protocol, int question, std::string_view bytes, std::size_t piece) {
     protocol.greet();
-    facts ? protocol.ask_facts() : protocol.ask({});
+    question == 0 ? protocol.ask({}) : question == 1 ? protocol.ask_facts() : protocol.ask_statistics();
     reply_news news;
     while (!bytes.empty() && news.state == reply_news::outcome::open) {
         news = protocol.receive(bytes.substr(0, piece));
@@ -36,11 +36,12 @@ ending answer(load_protocol& protocol, bool facts, std::string_view bytes, std::
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0)
         return 0;
-    const bool http = (data[0] & 1) != 0, facts = (data[0] & 2) != 0;
+    const bool http = (data[0] & 1) != 0;
+    const int question = (data[0] & 2) == 0 ? 0 : (data[0] & 4) == 0 ? 1 : 2;
     const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
     const load_protocol_options options{{http, "host", "1"}, "", "m"};
-    const auto whole = answer(*make_load_protocol(options), facts, bytes, size);
-    const auto cut = answer(*make_load_protocol(options), facts, bytes, 1);
+    const auto whole = answer(*make_load_protocol(options), question, bytes, size);
+    const auto cut = answer(*make_load_protocol(options), question, bytes, 1);
     if (whole.state == reply_news::outcome::open || whole.state != cut.state || whole.reason != cut.reason ||
         whole.completion_tokens != cut.completion_tokens)
         std::abort();

@@ -19,8 +19,8 @@ def fail(code, message):
     print(json.dumps({"error": {"code": code, "message": message}}))
     sys.exit(1)
 if words[0] == "plugins":
-    print("PLUGIN DEVICE SCORE STATE WHY")
-    print(f"cuda_sm80 cuda {machine['score']} usable a scripted GPU")
+    print("PLUGIN     DEVICE  SCORE  STATE     WHY")
+    print(f"cuda_sm80  cuda    {machine['score']}     not used  a scripted GPU")
     sys.exit(0)
 if machine["engine"]:
     fail(machine["engine"], "scripted")

@@ -9,19 +9,19 @@ namespace moira {
 
 namespace {
 
-constexpr uint32_t rows_most = 130; // more than the widest tile has
+constexpr uint32_t case_rows = 131; // more than the widest tile has
 
 struct gemm_case {
     moira_gemm_desc desc{};
     stored_matrix matrix;
     std::vector<float> bias;
-    std::vector<float> x; // [rows_most, k + 1]
+    std::vector<float> x; // [case_rows, k + 1]
     std::vector<float> out_before;
 
     gemm_case(uint32_t type, uint32_t compute, uint32_t n, uint32_t k, bool accumulate)
-        : matrix(type, n, k, 70), bias(random_values(n, 71, 1.0f)), x(random_values(rows_most * (k + 1), 72, 1.0f)),
-          out_before(random_values(rows_most * n, 73, 1.0f)) {
-        desc.header = {sizeof desc, MOIRA_OP_GEMM, rows_most};
+        : matrix(type, n, k, 70), bias(random_values(n, 71, 1.0f)), x(random_values(case_rows * (k + 1), 72, 1.0f)),
+          out_before(random_values(case_rows * n, 73, 1.0f)) {
+        desc.header = {sizeof desc, MOIRA_OP_GEMM, case_rows};
         desc.n = n;
         desc.k = k;
         desc.compute = compute;
@@ -31,7 +31,7 @@ struct gemm_case {
         if (compute == MOIRA_COMPUTE_AUTO)
             for (float& value : x) // so that products are those of the reference
                 value = bf16_to_float(float_to_bf16(value));
-        for (uint64_t row = 0; row < 33; ++row) // what lies between rows is not read
+        for (uint64_t row = 0; row < case_rows; ++row) // what lies between rows is not read
             x[row * (k + 1) + k] = NAN;
     }
 
@@ -98,6 +98,17 @@ TEST_CASE("gemm for sm_80 takes K of many stages, and columns that fill their la
     }
 }
 
+TEST_CASE("gemm for sm_80 takes rows on both sides of every warp's and every block's border") {
+    for (const uint32_t type : {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3}) {
+        const gemm_case test(type, MOIRA_COMPUTE_AUTO, 24, 130, false);
+        for (const uint32_t rows : {63u, 65u, 128u, 131u}) {
+            INFO("type ", type, ", rows ", rows);
+            CHECK(worst_relative_error(run_case(test, rows, {simt_schedule::random}, 128), reference_case(test, rows),
+                                       24) < order_error_max);
+        }
+    }
+}
+
 TEST_CASE("a row of gemm for sm_80 has the same bits with 1 to 33 rows") {
     for (const auto& [type, compute] : kinds) {
         const gemm_case test(type, compute, 40, 200, false);
@@ -127,16 +138,16 @@ TEST_CASE("gemm for sm_80 agrees with the reference under every schedule and til
         }
 }
 
-TEST_CASE("a row of gemm for sm_80 has the same bits beside 129 others, in whole tiles of every size") {
+TEST_CASE("a row of gemm for sm_80 has the same bits beside 130 others, in whole tiles of every size") {
     for (const uint32_t type : {MOIRA_TYPE_BF16, MOIRA_TYPE_F8_E4M3, MOIRA_TYPE_F4_E2M1}) {
         const gemm_case test(type, MOIRA_COMPUTE_AUTO, 20, 72, false);
         const std::vector<float> few = run_case(test, 3, {}, 0);
-        const std::vector<float> all = run_case(test, rows_most, {simt_schedule::random}, 0);
+        const std::vector<float> all = run_case(test, case_rows, {simt_schedule::random}, 0);
         INFO("type ", type);
-        CHECK(worst_relative_error(all, reference_case(test, rows_most), test.desc.n) < order_error_max);
+        CHECK(worst_relative_error(all, reference_case(test, case_rows), test.desc.n) < order_error_max);
         CHECK(std::memcmp(few.data(), all.data(), few.size() * sizeof(float)) == 0);
         for (const uint32_t tile_rows : {8u, 32u}) {
-            const std::vector<float> other = run_case(test, rows_most, {}, tile_rows);
+            const std::vector<float> other = run_case(test, case_rows, {}, tile_rows);
             CHECK(std::memcmp(other.data(), all.data(), all.size() * sizeof(float)) == 0);
         }
     }

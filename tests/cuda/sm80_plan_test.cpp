@@ -120,6 +120,16 @@ TEST_CASE("what the expert FFN keeps in its workspace lies one behind another") 
     CHECK(plan_expert_ffn(desc, 8, 8).inner_width == 768); // whole stages of 128
 }
 
+TEST_CASE("packed matrices have room for whole tiles, and for no more") {
+    moira_quantization quantization{};
+    quantization.weight_type = MOIRA_TYPE_BF16;
+    CHECK(mma_tiles_bytes(quantization, 16, 64) == 2048);
+    CHECK(mma_tiles_bytes(quantization, 15, 63) == 2048);
+    CHECK(mma_tiles_bytes(quantization, 17, 65) == 4 * 2048);
+    quantization.weight_type = MOIRA_TYPE_F8_E4M3;
+    CHECK(mma_tiles_bytes(quantization, 16, 128) == 2112); // 2,064, rounded up to 64
+}
+
 TEST_CASE("blocks of the products are as wide as their formats leave registers for") {
     constexpr auto bf16 = weight_format::bf16;
     constexpr auto f8 = weight_format::f8_e4m3;

@@ -42,18 +42,21 @@ SUITES = {
     "layer": (["tests/cuda/planted_faults.cpp"], ["kernels/cuda/device/simt.hpp"], "test_cuda", "*executor_test.cpp"),
     "smxx": (["tests/cuda/smxx_on_host.cpp"], ["kernels/cuda/smxx/*.hpp"], "test_cuda", "*smxx*"),
     "sm80": (["tests/cuda/sm80_on_host.cpp", "kernels/cuda/sm80/limits.cpp", "kernels/cuda/sm80/weight_packing.cpp",
-              "tests/cuda/sm80_expert_test.cpp", "tests/cuda/sm80_plan_test.cpp"],
+              "tests/cuda/sm80_expert_test.cpp", "tests/cuda/sm80_plan_test.cpp",
+              "tests/cuda/kernel_arithmetic_test.cpp"],
              ["kernels/cuda/sm80/*_kernels.hpp", "kernels/cuda/sm80/tile_product.hpp",
-              "kernels/cuda/sm80/weight_fragments.hpp", "kernels/cuda/sm80/*_plan.hpp"], "test_cuda_sm80", "*sm80_*"),
+              "kernels/cuda/sm80/weight_fragments.hpp", "kernels/cuda/sm80/*_plan.hpp"], "test_cuda_sm80",
+             "*sm80_*,*arithmetic*"),
     "operands": (["tests/cuda/sm90/layer_test.cpp"], ["kernels/cuda/device/wgmma_operands.hpp"], "test_cuda_sm90",
                  "*layer_test.cpp"),
     "sm90": (["tests/cuda/sm90/sm90_on_host.cpp"], ["kernels/cuda/sm90/*.hpp"], "test_cuda_sm90", "*sm80_*"),
 }
 # The tests that run a file's code, where that is not all of the suite's.
-TESTS_OF_FILES = [("sm80/attention_", "*sm80_attention*,*sm80_plan*"), ("sm80/expert_", "*sm80_expert*,*sm80_plan*"),
-                  ("sm80/tile_product", "*sm80_gemm*,*sm80_expert*,*sm80_plan*"),
+TESTS_OF_FILES = [("sm80/attention_", "*sm80_attention*,*sm80_plan*,*arithmetic*"),
+                  ("sm80/expert_", "*sm80_expert*,*sm80_plan*,*arithmetic*"),
+                  ("sm80/tile_product", "*sm80_gemm*,*sm80_expert*,*sm80_plan*,*arithmetic*"),
                   ("sm80/weight_fragments", "*sm80_gemm*,*sm80_expert*"),
-                  ("sm80/gemm_", "*sm80_gemm*,*sm80_attention*,*sm80_plan*")]
+                  ("sm80/gemm_", "*sm80_gemm*,*sm80_attention*,*sm80_plan*,*arithmetic*")]
 
 
 def suite_mutants(name, part=""):
@@ -81,7 +84,7 @@ class Build:
                 if made in self.link or self.library(made) in self.link:
                     self.files[made] = (command, self.ninja("-t", "deps", made))
         if len(self.files) != len(sources):
-            sys.exit(f"{program} does not link all of {', '.join(sources)}: its tests would judge kernels without mutants")
+            sys.exit(f"{program} does not link all of {', '.join(sources)}: kernels without mutants would be judged")
 
     @staticmethod
     def library(made):

@@ -1,5 +1,5 @@
-"""Finds the places of device code where a mistake can be planted, and plants them: one as text, or all of a file at once
-behind switches (mutant_switch.hpp), so that one build judges many."""
+"""Finds the places of device code where a mistake can be planted, and plants them: one as text, or all of a file at
+once behind switches (mutant_switch.hpp), so that one build judges many."""
 
 import dataclasses
 import re

@@ -61,18 +61,15 @@ std::optional<residency_hold> resident_step::hold(const step_context& step, cons
     return store.hold_residents();
 }
 
-const moira_expert_entry* resident_step::table(const step_context& step, const model_layer& layer,
-                                               const expert_store& store) const {
-    return step.arena.tables.needed() ? step.arena.tables.table(layer.index) : store.table(layer.index);
-}
-
-/// Brings what has changed of the layers' tables to the device, whose addresses graphs have recorded.
-result<void> resident_step::refresh_tables(const step_context& step, const expert_store& store) {
-    if (!step.arena.tables.needed())
+/// Where kernels read tables of their own: brings what has changed since they were last brought up to date.
+result<void> resident_step::refresh_tables(const step_context& step, const expert_store& store, std::uint64_t version) {
+    auto& tables = step.arena.tables;
+    if (!tables.needed() || tables_version_ == version)
         return {};
     for (const auto layer : moe_layers_)
-        if (auto done = step.arena.tables.refresh(layer, store, step.queue); !done)
+        if (auto done = tables.refresh(layer, store, step.queue); !done)
             return tl::unexpected(done.error());
+    tables_version_ = version;
     return {};
 }
 
@@ -123,7 +120,9 @@ result<void> resident_step::run_layers(const step_context& step, kv_cache& cache
         if (auto done = run_attention(step, layer, kv_pool); !done)
             return done;
         const bool moe = std::holds_alternative<moe_layer>(layer.feed_forward);
-        auto done = moe ? run_moe(step, layer, table(step, layer, store), ids) : run_dense(step, layer, store);
+        const auto* entries =
+            step.arena.tables.needed() ? step.arena.tables.table(layer.index) : store.table(layer.index);
+        auto done = moe ? run_moe(step, layer, entries, ids) : run_dense(step, layer, store);
         if (!done)
             return done;
         if (moe)
@@ -204,9 +203,11 @@ result<void> resident_step::tell_routes(const step_context& step, expert_store& 
 }
 
 result<void> resident_step::forward(const step_context& step, kv_cache& cache, expert_store& store,
-                                    const residency_hold&, std::span<const std::int32_t> sample_rows,
+                                    const residency_hold& held, std::span<const std::int32_t> sample_rows,
                                     const logits_function& on_logits) {
-    const auto done = run(step, cache, store, sample_rows, on_logits);
+    auto done = refresh_tables(step, store, held.table_version());
+    if (done)
+        done = run(step, cache, store, sample_rows, on_logits);
     // Whatever happened, kernels are done with the experts before the hold ends.
     if (!done)
         static_cast<void>(step.queue.synchronize());
@@ -219,8 +220,6 @@ result<void> resident_step::run(const step_context& step, kv_cache& cache, exper
     auto quiet = step; // nobody looks on between layers
     quiet.probe = nullptr;
     if (auto done = embed(step); !done)
-        return done;
-    if (auto done = refresh_tables(step, store); !done)
         return done;
     // Launches that are recorded must hold for every later plan.
     arena.page_table_entries = static_cast<std::int32_t>(arena.page_table.bytes() / sizeof(std::int32_t));

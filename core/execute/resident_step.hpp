@@ -53,9 +53,7 @@ private:
     };
 
     resident_step() = default;
-    const moira_expert_entry* table(const step_context& step, const model_layer& layer,
-                                    const expert_store& store) const;
-    result<void> refresh_tables(const step_context& step, const expert_store& store);
+    result<void> refresh_tables(const step_context& step, const expert_store& store, std::uint64_t version);
     result<void> run(const step_context& step, kv_cache& cache, expert_store& store,
                      std::span<const std::int32_t> sample_rows, const logits_function& on_logits);
     result<void> run_layers(const step_context& step, kv_cache& cache, expert_store& store);
@@ -68,13 +66,14 @@ private:
 
     const prepared_op* sort_pairs_ = nullptr;
     std::int32_t page_tokens_ = 0;
-    std::vector<std::int32_t> moe_layers_; ///< indices of layers with experts
-    device_buffer ids_;                    ///< i32 [moe layers, rows, top_k] of the step's rows
-    device_buffer group_count_;            ///< u32 [1]
-    std::vector<std::int32_t> host_ids_;   ///< the same as ids_
-    std::vector<bool> seen_;               ///< [graph_rows_max + 1]: a step of so many rows has run op by op
-    bool graphs_ = true;                   ///< as far as anybody knows
-    std::list<recorded_rows> recorded_;    ///< used last first
+    std::vector<std::int32_t> moe_layers_;        ///< indices of layers with experts
+    device_buffer ids_;                           ///< i32 [moe layers, rows, top_k] of the step's rows
+    device_buffer group_count_;                   ///< u32 [1]
+    std::vector<std::int32_t> host_ids_;          ///< the same as ids_
+    std::vector<bool> seen_;                      ///< [graph_rows_max + 1]: a step of so many rows has run op by op
+    std::optional<std::uint64_t> tables_version_; ///< of the store's tables: what the device has
+    bool graphs_ = true;                          ///< as far as anybody knows
+    std::list<recorded_rows> recorded_;           ///< used last first
     resident_step_counts counts_;
 };
 

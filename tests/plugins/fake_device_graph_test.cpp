@@ -2,6 +2,7 @@
 #include "plugins/fake_device/fake_device.h"
 #include "plugins/plugin_host.hpp"
 
+#include <deque>
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <functional>
@@ -35,6 +36,7 @@ struct recorder {
     float* table = nullptr;
     std::int32_t* ids = nullptr;
     float* out = nullptr;
+    std::deque<std::vector<std::int32_t>> in_flight;
 
     recorder() {
         auto opened = plugin_host::open({{MOIRA_TEST_PLUGINS}, "fake_device", "fake"}, pool);
@@ -89,7 +91,8 @@ struct recorder {
             REQUIRE(launch() == MOIRA_OK);
         REQUIRE(api->graph_end(stream, &graph) == MOIRA_OK);
     }
-    moira_status upload(const std::vector<std::int32_t>& tokens) {
+    moira_status upload(const std::vector<std::int32_t>& wanted) {
+        const auto& tokens = in_flight.emplace_back(wanted); // queued copies read it later
         return api->copy_to_device(stream, ids, tokens.data(), tokens.size() * sizeof(std::int32_t));
     }
     moira_status replay() { return api->graph_launch(stream, graph); }

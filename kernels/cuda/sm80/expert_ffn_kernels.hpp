@@ -113,13 +113,16 @@ SIMT_FN uint32_t block_prefix(uint32_t value, uint32_t* warp_totals, uint32_t& t
     return before + sum - value;
 }
 
+// Groups that there are: what the device has counted, at most the launch's.
+SIMT_FN uint32_t group_count_of(const expert_prepare_args& args) {
+    return args.group_count != nullptr && *args.group_count < args.groups ? *args.group_count : args.groups;
+}
+
 // One block: thread t takes group t, t + 256, ...
 SIMT_FN void cut_groups(const expert_prepare_args& args) {
     SIMT_SHARED(uint32_t, warp_totals, expert_prepare_threads / warp_lanes);
     uint32_t tiles_before = 0;
-    uint32_t groups = args.groups;
-    if (args.group_count != nullptr && *args.group_count < groups)
-        groups = *args.group_count;
+    const uint32_t groups = group_count_of(args);
     for (uint32_t first = 0; first < groups; first += expert_prepare_threads) {
         const uint32_t index = first + threadIdx.x;
         moira_expert_group group{};

@@ -30,7 +30,8 @@ SIMT_FN unsigned long long group_of_pair(const expert_prepare_args& args, uint32
     if (threadIdx.x == 0)
         found[0] = no_group;
     __syncthreads();
-    for (uint32_t index = threadIdx.x; index < args.groups; index += expert_prepare_threads) {
+    const uint32_t groups = group_count_of(args);
+    for (uint32_t index = threadIdx.x; index < groups; index += expert_prepare_threads) {
         const moira_expert_group group = args.group_table[index];
         if (pair >= group.pair_begin && pair - group.pair_begin < group.pair_count)
             atomicMin(&found[0], index);

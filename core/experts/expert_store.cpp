@@ -186,8 +186,8 @@ expert_store_statistics expert_store::statistics() const {
 
 expert_regret expert_store::regret() const {
     const std::lock_guard one_at_a_time(impl_->reckoning);
-    const auto now = std::chrono::steady_clock::now();
-    if (impl_->reckoned && now - impl_->reckoned_at < regret_age_max)
+    const auto begin = std::chrono::steady_clock::now();
+    if (impl_->reckoned && begin < impl_->reckoned_until)
         return *impl_->reckoned;
     visit_record latest;
     {
@@ -195,7 +195,9 @@ expert_regret expert_store::regret() const {
         latest = impl_->window.copy();
     }
     impl_->reckoned = regret_of(latest);
-    impl_->reckoned_at = now;
+    const auto end = std::chrono::steady_clock::now();
+    using duration = std::chrono::steady_clock::duration;
+    impl_->reckoned_until = end + std::min<duration>((end - begin) * regret_pause_factor, regret_age_max);
     return *impl_->reckoned;
 }
 

@@ -85,7 +85,8 @@ struct expert_store_statistics {
     expert_store_statistics since(const expert_store_statistics& earlier) const;
 };
 
-/// For so long nothing is reckoned anew.
+/// For so many times what reckoning took nothing is reckoned anew, but at most so long.
+inline constexpr int regret_pause_factor = 100;
 inline constexpr std::chrono::milliseconds regret_age_max{1000};
 
 class expert_store;
@@ -228,8 +229,8 @@ public:
     expert_store_statistics statistics() const;
 
     /// How the latest visits compare with Belady's optimum. Reckoned on the calling thread, which should not be the one
-    /// that runs steps: see regret_window_uses_max for how long that takes at most. An answer is given again for
-    /// regret_age_max, so that asking all the time costs a hundredth of a core. Any thread.
+    /// that runs steps: see regret_window_uses_max for how long that takes at most. An answer is given again
+    /// for regret_pause_factor times as long, so that asking all the time costs a hundredth of a core. Any thread.
     expert_regret regret() const;
 
     /// Sentences for the log at start: below the floor, bypass, ...

@@ -130,7 +130,7 @@ struct expert_store::impl {
     visit_window window;
     mutable std::mutex reckoning; // guards the next two; never taken while `lock` is held
     mutable std::optional<expert_regret> reckoned;
-    mutable std::chrono::steady_clock::time_point reckoned_at;
+    mutable std::chrono::steady_clock::time_point reckoned_until; // it is given again
     cache_warmup warmup;
     std::vector<expert_hint> existing, absent;                        // for hint(); empty between calls
     std::vector<std::chrono::steady_clock::time_point> begun_by_slot; // of speculative loads

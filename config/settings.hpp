@@ -84,7 +84,9 @@ struct context_settings {
 struct compute_settings {
     std::int32_t threads = 0; ///< 0: as many as the process may use
     std::string plugin;       ///< empty: the best score per op
-    std::string device = "auto"; ///< a GPU where one can run, else the processor
+    /// auto: a GPU where one can run, else the processor. A GPU has to be asked for while tools/gpu_check has not yet
+    /// shown on one that its kernels are right.
+    std::string device = "cpu";
     std::int32_t gpu = 0;        ///< of several that suit
     /// A parked thread takes 60-125 us to wake; layers follow each other faster than this.
     std::int32_t spin_us = 200;

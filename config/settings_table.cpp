@@ -66,8 +66,9 @@ constexpr std::array rows{
     plain<&s::model, &model_settings::path>("model.path", "", "folders in which a model name is looked up first"),
     text<&s::plugins, &plugin_settings::path>("plugins.path", "folder of plugins; empty: beside the executable"),
 
-    plain<&s::experts, &experts::ram_budget>("experts.ram_budget", "bytes, share of all expert bytes, or auto",
-                                             "memory for resident experts; auto: as many as fit; with a GPU, of the tier below it"),
+    plain<&s::experts, &experts::ram_budget>(
+        "experts.ram_budget", "bytes, share of all expert bytes, or auto",
+        "memory for resident experts; auto: as many as fit; with a GPU, of the tier below it"),
     plain<&s::experts, &experts::vram_budget>("experts.vram_budget", "bytes, share of all expert bytes, or auto",
                                               "memory of the GPU for resident experts; read only where one is used"),
     text<&s::experts, &experts::policy>("experts.policy", "which expert leaves when memory is full", policies),
@@ -75,8 +76,8 @@ constexpr std::array rows{
     text<&s::experts, &experts::prefetch>("experts.prefetch", "load predicted experts ahead of time", prefetch_modes),
     plain<&s::experts, &experts::measure_prediction>("experts.measure_prediction", "",
                                                      "measure every predictor in every step, for statistics"),
-    text<&s::experts, &experts::predictor>("experts.predictor",
-                                           "gate, heads:FILE, history, history:FILE, previous, prompt or drafted; empty: gate"),
+    text<&s::experts, &experts::predictor>(
+        "experts.predictor", "gate, heads:FILE, history, history:FILE, previous, prompt or drafted; empty: gate"),
     text<&s::experts, &experts::precision>("experts.precision", "precision of experts; fp8 is lossy", precisions),
     text<&s::experts, &experts::profile>(
         "experts.profile",
@@ -128,8 +129,10 @@ constexpr std::array rows{
     number<&s::compute, &compute_settings::threads>("compute.threads", "threads", 0, threads_max,
                                                     "compute threads; 0: all that this process may use"),
     text<&s::compute, &compute_settings::plugin>("compute.plugin", "use only this plugin; empty: the best for each op"),
-    text<&s::compute, &compute_settings::device>(
-        "compute.device", "where models run; auto: on a GPU if one can run, else on the processor", devices),
+    text<&s::compute, &compute_settings::device>("compute.device",
+                                                 "where models run; auto: on a GPU if one can run, else on the "
+                                                 "processor; check a GPU with tools/gpu_check first",
+                                                 devices),
     number<&s::compute, &compute_settings::gpu>("compute.gpu", "number", 0, 15,
                                                 "which of several suited GPUs, in the driver's order"),
     number<&s::compute, &compute_settings::spin_us>("compute.spin_us", "us", 0, 1'000'000,

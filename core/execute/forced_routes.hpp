@@ -18,9 +18,9 @@ namespace moira {
 class forced_routes final : public route_override {
 public:
     /// Layers that are hinted at once: as many as the store takes, so that the link also has work while the logits are
-    /// computed; never a layer of the recording twice.
+    /// computed; never the layer that is being visited, where there is another.
     static std::uint32_t layers_ahead(const route_trace& trace) noexcept {
-        return std::min(trace.layers, static_cast<std::uint32_t>(hint_visits_max));
+        return std::clamp(trace.layers - 1, 1U, static_cast<std::uint32_t>(hint_visits_max));
     }
 
     /// `trace` and `predictor` outlive this. The model's n-th layer with experts plays the n-th of the recording.

@@ -1,9 +1,8 @@
 // Recording and replaying on the fake device, and the host's mistakes that it finds.
-#include "plugins/fake_device/fake_device.h"
 #include "plugins/plugin_host.hpp"
+#include "tests/plugins/fake_controls.hpp"
 
 #include <deque>
-#include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <functional>
 #include <string>
@@ -13,15 +12,6 @@
 using namespace moira;
 
 namespace {
-
-const moira_fake_controls& controls() {
-    static const moira_fake_controls* const table = [] {
-        void* library = dlopen(MOIRA_TEST_PLUGINS "/fake_device.so", RTLD_NOW | RTLD_LOCAL);
-        REQUIRE(library != nullptr);
-        return reinterpret_cast<moira_fake_controls_function>(dlsym(library, MOIRA_FAKE_CONTROLS_SYMBOL))();
-    }();
-    return *table;
-}
 
 /// One op, embedding of 4 tokens of 2 floats, that reads `ids` and writes `out`; and a graph of it.
 struct recorder {

@@ -1,25 +1,15 @@
 // What the fake device says of work whose order nothing has settled: planted faults, and the same work done right.
-#include "plugins/fake_device/fake_device.h"
 #include "plugins/plugin_host.hpp"
+#include "tests/plugins/fake_controls.hpp"
 
 #include <array>
 #include <cstring>
-#include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <vector>
 
 using namespace moira;
 
 namespace {
-
-const moira_fake_controls& controls() {
-    static const moira_fake_controls* const table = [] {
-        void* library = dlopen(MOIRA_TEST_PLUGINS "/fake_device.so", RTLD_NOW | RTLD_LOCAL);
-        REQUIRE(library != nullptr);
-        return reinterpret_cast<moira_fake_controls_function>(dlsym(library, MOIRA_FAKE_CONTROLS_SYMBOL))();
-    }();
-    return *table;
-}
 
 constexpr std::uint32_t width = 32; // hidden and inner size of the expert
 

@@ -1,10 +1,9 @@
-#include "plugins/fake_device/fake_device.h"
 #include "plugins/plugin_host.hpp"
+#include "tests/plugins/fake_controls.hpp"
 
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <limits>
 #include <string>
@@ -13,17 +12,6 @@
 using namespace moira;
 
 namespace {
-
-constexpr const char* fake_file = MOIRA_TEST_PLUGINS "/fake_device.so";
-
-const moira_fake_controls& controls() {
-    static const moira_fake_controls* const table = [] {
-        void* library = dlopen(fake_file, RTLD_NOW | RTLD_LOCAL);
-        REQUIRE(library != nullptr);
-        return reinterpret_cast<moira_fake_controls_function>(dlsym(library, MOIRA_FAKE_CONTROLS_SYMBOL))();
-    }();
-    return *table;
-}
 
 /// The fake device with a stream, and one op: embedding of a table with 4 tokens of 2 floats each.
 struct fake {
